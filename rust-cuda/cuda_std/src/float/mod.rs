@@ -1,0 +1,3 @@
+//! Floating point on both back ends.
+
+pub mod exact;
