@@ -1,3 +1,4 @@
 //! host
 
+pub mod results;
 pub mod shapes;

@@ -1,0 +1,319 @@
+//! The record: one line of a results file.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The version of the schema that [`Record`] is. It rises when a field changes its meaning or goes; a new optional field
+/// leaves it as it is.
+pub const SCHEMA: u32 = 1;
+
+/// Where a record's figures come from. Records of different kinds are never compared or ranked together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Times of a device, from its own events.
+    Measured,
+    /// The simulator's cost model: a rank, not a time.
+    Model,
+    /// Bytes only.
+    Verify,
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// Ran, and its bytes are the reference's.
+    Passed,
+    /// Ran, and its bytes are not the reference's.
+    Incorrect,
+    /// Did not run to its end: a launch failed, the device was lost, the simulator found a fault.
+    Error,
+    /// Took longer than a case may.
+    Timeout,
+    /// Not run; the reason says why.
+    Skipped,
+}
+
+impl fmt::Display for Status {
+    /// The name as in the record: `PASSED`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Passed => "PASSED",
+            Status::Incorrect => "INCORRECT",
+            Status::Error => "ERROR",
+            Status::Timeout => "TIMEOUT",
+            Status::Skipped => "SKIPPED",
+        })
+    }
+}
+
+/// Which configs dispatch may choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Only configs in the operation's canonical order.
+    Strict,
+    /// Any config.
+    Fast,
+}
+
+/// What was run: a shape file's entry at one token count.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CaseShape {
+    /// The shape file's stem: `qwen3-8b`.
+    pub model: String,
+    /// The entry: `ffn_down`.
+    pub name: String,
+    /// The operation's dimensions, in elements: `n`, `k`, `groups`.
+    pub dims: BTreeMap<String, u64>,
+    /// Tokens.
+    pub n_tok: u32,
+}
+
+/// The device, as it calls itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    /// `NVIDIA H200`, or `simt` for the simulator. [`slug`] makes the file's name of it.
+    pub name: String,
+    /// The architecture whose kernels ran: `sm_90a`, or `simt`.
+    pub arch: String,
+    /// The driver's version; none on the simulator.
+    pub driver: Option<String>,
+    /// Multiprocessors.
+    pub sm_count: u32,
+}
+
+/// The first byte, or element, that is not the reference's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstBad {
+    /// Which reference it differs from.
+    pub against: String,
+    /// Its index in the output, in elements.
+    pub index: u64,
+    /// What the kernel gave, in hex bits.
+    pub got: String,
+    /// What the reference gave, in hex bits.
+    pub want: String,
+}
+
+/// The comparison with the references, on the buffers that were timed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BytesCheck {
+    /// The references compared with: `cpu`, `plain`, `simt`.
+    pub against: Vec<String>,
+    /// All bytes that were compared were equal.
+    pub equal: bool,
+    /// Elements of the output that were compared.
+    #[serde(default)]
+    pub compared: u64,
+    /// Elements the output has.
+    #[serde(default)]
+    pub elements: u64,
+    /// Where they first were not.
+    pub first_bad: Option<FirstBad>,
+}
+
+/// Times of one launch, in microseconds, over all samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// The median.
+    pub median_us: f64,
+    /// A fifth of the samples are below.
+    pub p20_us: f64,
+    /// A fifth of the samples are above.
+    pub p80_us: f64,
+    /// The least.
+    pub min_us: f64,
+    /// How many samples.
+    pub samples: u32,
+    /// (p80 - p20) / median.
+    pub noise: f64,
+}
+
+impl Times {
+    /// The figures of a list of samples in microseconds; `None` where it is empty or holds a value that is not finite.
+    ///
+    /// Percentiles are the nearest rank: sample ceil(p * n), counted from 1 in ascending order.
+    pub fn from_samples(samples: &[f64]) -> Option<Times> {
+        if samples.is_empty() || samples.iter().any(|s| !s.is_finite()) {
+            return None;
+        }
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let rank = |percent: usize| sorted[(percent * sorted.len()).div_ceil(100).max(1) - 1];
+        let (p20_us, median_us, p80_us) = (rank(20), rank(50), rank(80));
+        let noise = if median_us > 0.0 {
+            (p80_us - p20_us) / median_us
+        } else {
+            0.0
+        };
+        let samples = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
+        Some(Times {
+            median_us,
+            p20_us,
+            p80_us,
+            min_us: sorted[0],
+            samples,
+            noise,
+        })
+    }
+}
+
+/// The simulator's cost model: configs are ranked by `cost`, which is no time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ModelCost {
+    /// The rank: less is better. Its unit is the model's own.
+    pub cost: f64,
+    /// Bytes of device memory moved by one launch.
+    pub bytes: u64,
+    /// Thread instructions, or the model's stand-in for them.
+    pub instructions: u64,
+    /// Warps an SM can hold over the most it can hold, 0 to 1; none where ptxas was not there to say.
+    pub occupancy: Option<f64>,
+}
+
+/// How near the roof a time is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Roof {
+    /// Bytes that one launch has to move at least.
+    pub bytes: u64,
+    /// Those bytes over the median time, in GB/s (10^9).
+    pub gb_s: f64,
+    /// That rate over the measured copy rate of this device; none where no copy was measured.
+    pub share_of_copy: Option<f64>,
+}
+
+/// The device's state beside the samples.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// SM clock in MHz.
+    pub sm_mhz: Option<u32>,
+    /// Temperature in degrees Celsius.
+    pub temp_c: Option<u32>,
+    /// Power in watts.
+    pub power_w: Option<f64>,
+    /// Reasons the device gives for a clock below its highest; empty for none.
+    pub throttle: Vec<String>,
+}
+
+/// What made the kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchain {
+    /// `rustc --version`.
+    pub rustc: String,
+    /// LLVM's version.
+    pub llvm: String,
+    /// ptxas's version, where there was one.
+    pub ptxas: Option<String>,
+}
+
+/// One case, run once. Fields that do not apply are absent from the line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// When the case ended: RFC 3339, UTC, to the second ([`timestamp`]).
+    pub time: String,
+    /// The commit of the working tree.
+    pub commit: String,
+    /// The working tree had changes that are not in the commit.
+    pub dirty: bool,
+    /// A command that runs this case again.
+    pub command: String,
+    /// The operation: `q8_matmul`.
+    pub op: String,
+    /// The shape.
+    pub shape: CaseShape,
+    /// The config's id.
+    pub config: String,
+    /// The order of arithmetic the config declares: `canonical`, or another's name.
+    pub order: String,
+    /// The mode the case was run for.
+    pub mode: Mode,
+    /// The device.
+    pub device: DeviceRecord,
+    /// Where the figures come from.
+    pub kind: Kind,
+    /// How the case ended.
+    pub status: Status,
+    /// Why, where it did not pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The comparison with the references; none where the case did not get that far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_check: Option<BytesCheck>,
+    /// Times; only with [`Kind::Measured`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
+    /// The modelled cost; only with [`Kind::Model`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_cost: Option<ModelCost>,
+    /// How near the roof; only with [`Kind::Measured`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roof: Option<Roof>,
+    /// The device's state; only with [`Kind::Measured`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<Clocks>,
+    /// SHA-256 of the PTX that ran (of the image that holds the kernel), in hex; none on the simulator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ptx_sha256: Option<String>,
+    /// What made the kernel.
+    pub toolchain: Toolchain,
+    /// The seed of the case's data.
+    pub seed: u64,
+}
+
+impl Record {
+    /// What the record contradicts itself in, if anything: a time that was not measured, a pass without equal bytes. Such a
+    /// record is not written.
+    pub fn contradiction(&self) -> Option<String> {
+        let says = |what: &str| Some(format!("{} {} {}: {what}", self.op, self.shape.name, self.config));
+        let equal = self.bytes_check.as_ref().map(|c| c.equal);
+        let measured = self.kind == Kind::Measured;
+        if self.schema != SCHEMA {
+            return says("the schema is not this build's");
+        }
+        if !measured && (self.times.is_some() || self.roof.is_some() || self.clocks.is_some()) {
+            return says("times, roof or clocks in a record that is not measured");
+        }
+        if self.kind != Kind::Model && self.model_cost.is_some() {
+            return says("a modelled cost in a record that is not of the model");
+        }
+        match self.status {
+            Status::Passed if equal != Some(true) => says("passed without a bytes check that held"),
+            Status::Passed if self.bytes_check.as_ref().is_some_and(|c| c.against.is_empty()) => {
+                says("passed a bytes check against nothing")
+            }
+            Status::Incorrect if equal != Some(false) => says("incorrect without a bytes check that failed"),
+            Status::Incorrect if self.times.is_some() => says("a time of a kernel whose bytes are wrong"),
+            Status::Error | Status::Timeout | Status::Skipped if self.reason.is_none() => says("no reason given"),
+            _ => None,
+        }
+    }
+
+    /// The bytes were checked and held.
+    pub fn bytes_held(&self) -> bool {
+        self.status == Status::Passed
+            && self
+                .bytes_check
+                .as_ref()
+                .is_some_and(|c| c.equal && !c.against.is_empty())
+    }
+}
+
+/// The file name of a device: lower case, everything but letters and digits a single `-`. `NVIDIA H200` gives
+/// `nvidia-h200`; a name without letters and digits gives `device`.
+pub fn slug(device: &str) -> String {
+    let words = device
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|w| !w.is_empty());
+    let slug = words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-");
+    if slug.is_empty() { "device".into() } else { slug }
+}
+
+/// Now, as records write it: RFC 3339, UTC, to the second. Texts of this form sort by time.
+pub fn timestamp() -> String {
+    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+}
