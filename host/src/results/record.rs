@@ -105,6 +105,10 @@ pub struct BytesCheck {
     pub against: Vec<String>,
     /// All bytes that were compared were equal.
     pub equal: bool,
+    /// Bytes were not asked to be equal, because the config declares another order than the canonical one, and every
+    /// element was within the operation's tolerance. Never together with `equal`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub within_tolerance: bool,
     /// Elements of the output that were compared.
     #[serde(default)]
     pub compared: u64,
@@ -113,6 +117,13 @@ pub struct BytesCheck {
     pub elements: u64,
     /// Where they first were not.
     pub first_bad: Option<FirstBad>,
+}
+
+impl BytesCheck {
+    /// Whether it held for a config of this order: equal bytes, or, outside the canonical order, the tolerance.
+    fn held(&self, order: &str) -> bool {
+        self.equal || (self.within_tolerance && order != super::tuned::CANONICAL)
+    }
 }
 
 /// Times of one launch, in microseconds, over all samples.
@@ -259,6 +270,9 @@ pub struct Record {
     /// SHA-256 of the PTX that ran (of the image that holds the kernel), in hex; none on the simulator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ptx_sha256: Option<String>,
+    /// Hash of the kernels' Rust sources, for what ran on the simulator: there is no PTX then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_hash: Option<String>,
     /// What made the kernel.
     pub toolchain: Toolchain,
     /// The seed of the case's data.
@@ -270,7 +284,7 @@ impl Record {
     /// record is not written.
     pub fn contradiction(&self) -> Option<String> {
         let says = |what: &str| Some(format!("{} {} {}: {what}", self.op, self.shape.name, self.config));
-        let equal = self.bytes_check.as_ref().map(|c| c.equal);
+        let held = self.bytes_check.as_ref().map(|c| c.held(&self.order));
         let measured = self.kind == Kind::Measured;
         if self.schema != SCHEMA {
             return says("the schema is not this build's");
@@ -282,24 +296,24 @@ impl Record {
             return says("a modelled cost in a record that is not of the model");
         }
         match self.status {
-            Status::Passed if equal != Some(true) => says("passed without a bytes check that held"),
+            Status::Passed if held != Some(true) => says("passed without a bytes check that held"),
             Status::Passed if self.bytes_check.as_ref().is_some_and(|c| c.against.is_empty()) => {
                 says("passed a bytes check against nothing")
             }
-            Status::Incorrect if equal != Some(false) => says("incorrect without a bytes check that failed"),
+            Status::Incorrect if held != Some(false) => says("incorrect without a bytes check that failed"),
             Status::Incorrect if self.times.is_some() => says("a time of a kernel whose bytes are wrong"),
             Status::Error | Status::Timeout | Status::Skipped if self.reason.is_none() => says("no reason given"),
             _ => None,
         }
     }
 
-    /// The bytes were checked and held.
+    /// The bytes were checked and held; in another order than the canonical one, the tolerance did.
     pub fn bytes_held(&self) -> bool {
         self.status == Status::Passed
             && self
                 .bytes_check
                 .as_ref()
-                .is_some_and(|c| c.equal && !c.against.is_empty())
+                .is_some_and(|c| c.held(&self.order) && !c.against.is_empty())
     }
 }
 
