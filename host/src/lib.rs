@@ -1,4 +1,5 @@
 //! host
 
+pub mod gguf;
 pub mod results;
 pub mod shapes;
