@@ -1,5 +1,6 @@
 //! host
 
 pub mod gguf;
+pub mod device;
 pub mod results;
 pub mod shapes;

@@ -1,0 +1,393 @@
+//! Where kernels run: a CUDA device, or the simulator. One type, [`Device`], with buffers, streams, events, graphs and
+//! typed kernel launches on both.
+//!
+//! ```
+//! # fn main() -> Result<(), host::device::DeviceError> {
+//! use host::device::{Device, DeviceSpec};
+//! let device = Device::open(&DeviceSpec::Simt)?;
+//! let buffer = device.alloc(4 * 8, "numbers")?;
+//! buffer.upload(&[1.0_f32; 8])?;
+//! assert_eq!(buffer.download_vec::<f32>(8)?, [1.0; 8]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The two back ends agree on what is allowed and in which order things happen: work of one stream runs in the order it
+//! was issued; uploads, downloads and fills of a [`Buffer`] wait for the work before them and are seen by the work after
+//! them. They differ in one thing that no caller may overlook: **times measured on the simulator are host times**
+//! ([`DeviceInfo::is_simulator`], [`Event::is_host_time`]).
+
+mod buffer;
+mod cuda;
+mod error;
+pub mod image;
+mod info;
+mod simulator;
+mod stream;
+
+pub use buffer::{Buffer, Pod};
+pub use error::DeviceError;
+pub use info::{ClockState, DeviceInfo};
+pub use simt::Dim3;
+pub use stream::{Event, Graph, Stream};
+
+use cuda::Cuda;
+use cuda_std::launch::{Kernel, KernelArgs};
+use error::dim;
+use simulator::Simulator;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Result of a device operation.
+pub type Result<T, E = DeviceError> = std::result::Result<T, E>;
+
+/// Which device to open. From text: `auto`, `cuda`, `cuda:1`, `simt`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceSpec {
+    /// The first CUDA device if there is one, else the simulator.
+    #[default]
+    Auto,
+    /// The CUDA device of this number.
+    Cuda(u32),
+    /// The simulator, with all checks on.
+    Simt,
+}
+
+impl FromStr for DeviceSpec {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(DeviceSpec::Auto),
+            "cuda" => Ok(DeviceSpec::Cuda(0)),
+            "simt" => Ok(DeviceSpec::Simt),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|ordinal| ordinal.parse().ok())
+                .map(DeviceSpec::Cuda)
+                .ok_or_else(|| DeviceError::Spec { text: text.to_string() }),
+        }
+    }
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceSpec::Auto => f.write_str("auto"),
+            DeviceSpec::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            DeviceSpec::Simt => f.write_str("simt"),
+        }
+    }
+}
+
+/// How the simulator runs kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimtOptions {
+    /// Check every access (bounds, alignment, unwritten memory, races). Slower by about ten times.
+    pub checks: bool,
+    /// Run threads in an order drawn from this seed in place of the fixed one.
+    pub seed: Option<u64>,
+    /// Threads of the host to run blocks on; 0 means one a core.
+    pub workers: usize,
+}
+
+impl Default for SimtOptions {
+    /// All checks, fixed order, all cores.
+    fn default() -> Self {
+        SimtOptions {
+            checks: true,
+            seed: None,
+            workers: 0,
+        }
+    }
+}
+
+/// The shape of a launch.
+#[derive(Clone, Copy, Debug)]
+pub struct LaunchDims {
+    /// Blocks.
+    pub grid: Dim3,
+    /// Threads of a block.
+    pub block: Dim3,
+    /// Dynamic shared memory of a block in bytes.
+    pub shared_bytes: u32,
+    /// Programmatic dependent launch: the kernel may start before the one ahead of it in the stream has ended, and waits
+    /// for it itself. The simulator runs one kernel at a time and ignores this.
+    pub pdl: bool,
+}
+
+impl LaunchDims {
+    /// `grid` blocks of `block` threads, without dynamic shared memory.
+    pub fn new(grid: impl Into<Dim3>, block: impl Into<Dim3>) -> Self {
+        LaunchDims {
+            grid: grid.into(),
+            block: block.into(),
+            shared_bytes: 0,
+            pdl: false,
+        }
+    }
+
+    /// The same with `bytes` of dynamic shared memory a block.
+    pub fn shared(self, bytes: u32) -> Self {
+        LaunchDims {
+            shared_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// The same as a programmatic dependent launch.
+    pub fn dependent(self) -> Self {
+        LaunchDims { pdl: true, ..self }
+    }
+}
+
+impl Default for LaunchDims {
+    /// One block of one thread.
+    fn default() -> Self {
+        LaunchDims::new(1, 1)
+    }
+}
+
+/// A device kernels run on. Cheap to clone; the clones are the same device, and it stays open while a clone, buffer,
+/// stream, event or graph of it lives.
+#[derive(Clone)]
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    info: DeviceInfo,
+    backend: Backend,
+}
+
+enum Backend {
+    Cuda(Cuda),
+    Simt(Simulator),
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("info", self.info())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Device {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// A CUDA device that was asked for by number and is not there, or does not open. `Auto` falls back to the simulator
+    /// only where there is no CUDA device, not where one fails.
+    pub fn open(spec: &DeviceSpec) -> Result<Device> {
+        let ordinal = match *spec {
+            DeviceSpec::Simt => return Ok(Device::simt_with(SimtOptions::default())),
+            DeviceSpec::Cuda(ordinal) => ordinal,
+            DeviceSpec::Auto => match libcuda::available() {
+                Ok(()) => 0,
+                Err(why) => {
+                    tracing::info!("using the simulator: {why}");
+                    return Ok(Device::simt_with(SimtOptions::default()));
+                }
+            },
+        };
+        libcuda::available().map_err(|why| DeviceError::NoCuda { why })?;
+        let (cuda, info) = Cuda::open(ordinal)?;
+        Ok(Device {
+            inner: Arc::new(Inner {
+                info,
+                backend: Backend::Cuda(cuda),
+            }),
+        })
+    }
+
+    /// Opens the simulator with the given options.
+    pub fn simt_with(options: SimtOptions) -> Device {
+        let info = DeviceInfo::simulator();
+        Device {
+            inner: Arc::new(Inner {
+                info,
+                backend: Backend::Simt(Simulator::new(options)),
+            }),
+        }
+    }
+
+    /// What this device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.inner.info
+    }
+
+    /// The clocks, temperature and throttling of a GPU right now; `None` on the simulator and where NVML is not there.
+    pub fn clock_state(&self) -> Option<ClockState> {
+        match self.backend() {
+            Backend::Cuda(cuda) => cuda.clock_state(),
+            Backend::Simt(_) => None,
+        }
+    }
+
+    /// Allocates `bytes` bytes of device memory, aligned to 256, contents undefined. `name` is for messages. An empty
+    /// buffer is allowed.
+    ///
+    /// # Errors
+    /// The device has too little free memory.
+    pub fn alloc(&self, bytes: usize, name: &str) -> Result<Buffer> {
+        Buffer::new(self, bytes, name)
+    }
+
+    /// Creates a stream: a queue of work that runs in order.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn stream(&self) -> Result<Stream> {
+        Stream::new(self)
+    }
+
+    /// Creates an event, not yet recorded.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn event(&self) -> Result<Event> {
+        Event::new(self)
+    }
+
+    /// Queues a kernel on a stream (the simulator runs it before this returns). While the stream is being captured the
+    /// launch is recorded in place of run.
+    ///
+    /// The kernel is an `unsafe fn`, and what its own documentation demands of pointers and sizes is up to the caller
+    /// here too: a wrong pointer faults on the GPU, is an error of the simulator with checks on, and is undefined with
+    /// checks off.
+    ///
+    /// # Errors
+    /// A shape the kernel or device does not take; no image of the kernel for this device; the driver's; on the simulator
+    /// whatever the kernel did wrong.
+    pub fn launch<A: KernelArgs + 'static>(
+        &self,
+        stream: &Stream,
+        kernel: &Kernel<A>,
+        dims: LaunchDims,
+        args: A,
+    ) -> Result<()> {
+        stream.must_be_of(self)?;
+        self.check_dims(kernel, &dims)?;
+        match (self.backend(), stream.handle()) {
+            (Backend::Cuda(cuda), stream::StreamHandle::Cuda(stream)) => {
+                args.with_pointers(|params| cuda.launch(stream, &kernel.meta, &dims, params))
+            }
+            (Backend::Simt(simulator), stream::StreamHandle::Simt(queue)) => {
+                simulator.launch(queue, kernel, dims, args)
+            }
+            _ => unreachable!("a stream of this device is of its back end"),
+        }
+    }
+
+    /// Loads the kernel's image now, so that its first launch does not pay for it.
+    ///
+    /// # Errors
+    /// No image for this device, or the driver refuses it.
+    pub fn prepare<A>(&self, kernel: &Kernel<A>) -> Result<()> {
+        match self.backend() {
+            Backend::Cuda(cuda) => cuda.function(&kernel.meta).map(|_| ()),
+            Backend::Simt(_) => Ok(()),
+        }
+    }
+
+    /// How many blocks of the kernel fit on one SM at a time; `None` on the simulator.
+    ///
+    /// # Errors
+    /// No image for this device, or the driver's.
+    pub fn blocks_per_sm<A>(&self, kernel: &Kernel<A>, threads: u32, shared_bytes: u32) -> Result<Option<u32>> {
+        match self.backend() {
+            Backend::Cuda(cuda) => cuda.blocks_per_sm(&kernel.meta, threads, shared_bytes).map(Some),
+            Backend::Simt(_) => Ok(None),
+        }
+    }
+
+    /// Records what `f` puts on the stream into a graph, without running it.
+    ///
+    /// # Errors
+    /// Those of `f`; a stream that is being captured already; an operation that cannot be part of a graph.
+    pub fn capture(&self, stream: &Stream, f: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        stream.must_be_of(self)?;
+        Graph::capture(self, stream, f)
+    }
+
+    /// Copies `bytes` bytes from the start of `src` to the start of `dst`, in stream order.
+    ///
+    /// # Errors
+    /// One of the buffers is shorter; the driver's.
+    pub fn copy(&self, stream: &Stream, dst: &Buffer, src: &Buffer, bytes: usize) -> Result<()> {
+        stream.copy(dst, src, bytes)
+    }
+
+    /// Sets every byte of the buffer, in stream order.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn fill(&self, stream: &Stream, dst: &Buffer, byte: u8) -> Result<()> {
+        stream.fill(dst, byte)
+    }
+
+    /// Waits for all work of this device.
+    ///
+    /// # Errors
+    /// That of a kernel launched earlier; a capture in progress.
+    pub fn synchronize(&self) -> Result<()> {
+        match self.backend() {
+            Backend::Cuda(cuda) => cuda.synchronize(),
+            Backend::Simt(simulator) => simulator.not_capturing("Device::synchronize"),
+        }
+    }
+
+    fn backend(&self) -> &Backend {
+        &self.inner.backend
+    }
+
+    /// Whether the other is the same open device.
+    fn is(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Refuses launches that the driver or the simulator would refuse with less to say.
+    fn check_dims<A>(&self, kernel: &Kernel<A>, dims: &LaunchDims) -> Result<()> {
+        let (grid, block, info) = (dims.grid, dims.block, self.info());
+        let refuse = |why: String| {
+            Err(DeviceError::LaunchConfig {
+                kernel: kernel.meta.name.to_string(),
+                grid,
+                block,
+                why,
+            })
+        };
+        if [grid.x, grid.y, grid.z, block.x, block.y, block.z].contains(&0) {
+            return refuse("a dimension is 0; skip the launch when there is nothing to do".to_string());
+        }
+        if grid.x > i32::MAX as u32 || grid.y > 65_535 || grid.z > 65_535 {
+            return refuse("the largest grid is 2147483647x65535x65535".to_string());
+        }
+        let threads = u64::from(block.x) * u64::from(block.y) * u64::from(block.z);
+        let bound = kernel.meta.max_threads;
+        if bound != 0 && threads > u64::from(bound) {
+            return refuse(format!(
+                "a block has {threads} threads, and the kernel was built for {bound} at most"
+            ));
+        }
+        if threads > 1024 || block.z > 64 {
+            return refuse(format!(
+                "a block of {} has {threads} threads; the limits are 1024, and 64 in z",
+                dim(block)
+            ));
+        }
+        if dims.shared_bytes > info.shared_bytes_per_block {
+            let limit = info.shared_bytes_per_block;
+            return refuse(format!(
+                "{} bytes of shared memory; the device has {limit} a block",
+                dims.shared_bytes
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
