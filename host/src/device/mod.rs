@@ -388,6 +388,3 @@ impl Device {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;
