@@ -1,11 +1,6 @@
 //! LLVM's NVPTX intrinsics. They are preferred to `asm!` for everything convergent: LLVM knows that these must not be
-//! duplicated, sunk or hoisted over a branch.
+//! duplicated, sunk or hoisted over a branch (not so of its `mma`, see [`crate::mma`]).
 #![allow(missing_docs)]
-
-/// The four accumulators of an `m16n8k32` product, as the intrinsic returns them.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct I32x4(pub i32, pub i32, pub i32, pub i32);
 
 unsafe extern "unadjusted" {
     #[link_name = "llvm.nvvm.barrier.cta.sync.aligned.all"]
@@ -59,20 +54,6 @@ unsafe extern "unadjusted" {
     pub fn redux_or(value: u32, mask: u32) -> u32;
     #[link_name = "llvm.nvvm.redux.sync.xor"]
     pub fn redux_xor(value: u32, mask: u32) -> u32;
-
-    #[link_name = "llvm.nvvm.mma.m16n8k32.row.col.s8"]
-    pub fn mma_m16n8k32_s8(
-        a0: u32,
-        a1: u32,
-        a2: u32,
-        a3: u32,
-        b0: u32,
-        b1: u32,
-        c0: i32,
-        c1: i32,
-        c2: i32,
-        c3: i32,
-    ) -> I32x4;
 
     #[link_name = "llvm.nvvm.read.ptx.sreg.laneid"]
     pub fn laneid() -> u32;

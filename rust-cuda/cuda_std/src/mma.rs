@@ -22,9 +22,22 @@ pub fn m16n8k32_s8<const B: usize>(a: &[[u32; 4]; B], b: &[[u32; 2]; B], c: &[[i
             let mut i = 0;
             while i < B {
                 let ([a0, a1, a2, a3], [b0, b1], [c0, c1, c2, c3]) = (a[i], b[i], c[i]);
+                let (d0, d1, d2, d3): (i32, i32, i32, i32);
+                // LLVM's intrinsic for this is not convergent: LLVM may sink it into a branch that only some lanes take.
+                // So it is an `asm!`, and not `pure`, which keeps it where it is even before the builder marks it.
                 // SAFETY: works on registers; the whole warp is here (the function's rule).
-                let r = unsafe { crate::intrinsics::mma_m16n8k32_s8(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3) };
-                d[i] = [r.0, r.1, r.2, r.3];
+                unsafe {
+                    core::arch::asm!(
+                        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {{{d0}, {d1}, {d2}, {d3}}}, {{{a0}, {a1}, {a2}, {a3}}}, \
+                         {{{b0}, {b1}}}, {{{c0}, {c1}, {c2}, {c3}}};",
+                        d0 = out(reg32) d0, d1 = out(reg32) d1, d2 = out(reg32) d2, d3 = out(reg32) d3,
+                        a0 = in(reg32) a0, a1 = in(reg32) a1, a2 = in(reg32) a2, a3 = in(reg32) a3,
+                        b0 = in(reg32) b0, b1 = in(reg32) b1,
+                        c0 = in(reg32) c0, c1 = in(reg32) c1, c2 = in(reg32) c2, c3 = in(reg32) c3,
+                        options(nomem, nostack, preserves_flags)
+                    );
+                }
+                d[i] = [d0, d1, d2, d3];
                 i += 1;
             }
             d

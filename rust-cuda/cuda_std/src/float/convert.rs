@@ -19,16 +19,15 @@ pub fn f16_to_f32(x: f16) -> f32 {
             d
         }
         cpu {
-            // Exponent and fraction in place, then 2^112 makes up for the other bias, for subnormals too: both factors and
-            // the product are normal or zero or, in the subnormal f32 range of the first factor, scaled without loss.
             let bits = u32::from(x.to_bits());
-            let magnitude = (bits & 0x7fff) << 13;
-            let value = match bits & 0x7fff {
+            let (sign, magnitude) = ((bits & 0x8000) << 16, bits & 0x7fff);
+            f32::from_bits(match magnitude {
                 0x7c01.. => 0x7fff_ffff,
-                0x7c00 => 0x7f80_0000,
-                _ => (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits(),
-            };
-            f32::from_bits(if bits & 0x7fff > 0x7c00 { value } else { value | (bits & 0x8000) << 16 })
+                0x7c00 => sign | 0x7f80_0000,
+                // Exponent and fraction in place, then a factor of 2^112 makes up for the other bias; subnormals too,
+                // since the first factor is then a subnormal f32 with the same fraction.
+                _ => sign | (f32::from_bits(magnitude << 13) * f32::from_bits((127 + 112) << 23)).to_bits(),
+            })
         }
     }
 }

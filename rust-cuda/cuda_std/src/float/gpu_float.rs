@@ -3,7 +3,7 @@
 /// The float methods of `std` that are exact, for kernels, where `std` is missing.
 ///
 /// Rust-CUDA's trait of this name also has functions that libdevice approximates; those would differ between the back
-/// ends. Elementary functions with the same bits on both sides are in [`exact`](super::exact).
+/// ends. So would remainders: `%` of floats is exact on a CPU, but on the GPU it is a division, a product and a difference. Elementary functions with the same bits on both sides are in [`exact`](super::exact).
 pub trait GpuFloat: Copy + PartialOrd + sealed::Sealed {
     /// The largest whole number that is not above `self`.
     fn floor(self) -> Self;
@@ -25,10 +25,6 @@ pub trait GpuFloat: Copy + PartialOrd + sealed::Sealed {
     fn copysign(self, sign: Self) -> Self;
     /// `self * a + b`, rounded once.
     fn mul_add(self, a: Self, b: Self) -> Self;
-    /// The quotient such that [`rem_euclid`](Self::rem_euclid) is what remains.
-    fn div_euclid(self, rhs: Self) -> Self;
-    /// The remainder that is not negative.
-    fn rem_euclid(self, rhs: Self) -> Self;
     /// The square root, correctly rounded.
     fn sqrt(self) -> Self;
 }
@@ -43,7 +39,7 @@ macro_rules! gpu_float {
     ($t:ident) => {
         impl GpuFloat for $t {
             gpu_float!(@forward $t floor(), ceil(), trunc(), round(), round_ties_even(), fract(), abs(), signum(),
-                copysign(sign), mul_add(a, b), div_euclid(rhs), rem_euclid(rhs), sqrt());
+                copysign(sign), mul_add(a, b), sqrt());
         }
     };
     (@forward $t:ident $($name:ident($($arg:ident),*)),*) => {
