@@ -1,6 +1,6 @@
 //! host
 
-pub mod gguf;
 pub mod device;
+pub mod gguf;
 pub mod results;
 pub mod shapes;

@@ -42,13 +42,19 @@ fn a_launch_computes_and_events_are_marked_as_host_time() {
     let device = simt();
     assert!(device.info().is_simulator);
     assert_eq!(device.info().arch(), "simt");
-    let (stream, start, end) = (device.stream().unwrap(), device.event().unwrap(), device.event().unwrap());
+    let (stream, start, end) = (
+        device.stream().unwrap(),
+        device.event().unwrap(),
+        device.event().unwrap(),
+    );
     let x: Vec<f32> = (0..100).map(|i| i as f32).collect();
     let (a, b) = (device.alloc(400, "a").unwrap(), device.alloc(400, "b").unwrap());
     a.upload(&x).unwrap();
     start.record(&stream).unwrap();
     let args = (a.ptr_as::<f32>().cast_const(), b.ptr_as::<f32>(), 0.5, 100);
-    device.launch(&stream, &add_to::KERNEL, LaunchDims::new(2, 64).dependent(), args).unwrap();
+    device
+        .launch(&stream, &add_to::KERNEL, LaunchDims::new(2, 64).dependent(), args)
+        .unwrap();
     end.record(&stream).unwrap();
     stream.synchronize().unwrap();
     device.synchronize().unwrap();
@@ -66,14 +72,28 @@ fn a_launch_computes_and_events_are_marked_as_host_time() {
 fn shared_memory_of_the_launch_reaches_the_kernel_in_any_order() {
     for options in [
         SimtOptions::default(),
-        SimtOptions { seed: Some(7), ..SimtOptions::default() },
-        SimtOptions { checks: false, workers: 1, ..SimtOptions::default() },
+        SimtOptions {
+            seed: Some(7),
+            ..SimtOptions::default()
+        },
+        SimtOptions {
+            checks: false,
+            workers: 1,
+            ..SimtOptions::default()
+        },
     ] {
         let device = Device::simt_with(options);
         let stream = device.stream().unwrap();
         let x = device.alloc(256, "x").unwrap();
         x.upload(&std::array::from_fn::<u32, 64, _>(|i| i as u32)).unwrap();
-        device.launch(&stream, &reverse::KERNEL, LaunchDims::new(1, 64).shared(256), (x.ptr_as(),)).unwrap();
+        device
+            .launch(
+                &stream,
+                &reverse::KERNEL,
+                LaunchDims::new(1, 64).shared(256),
+                (x.ptr_as(),),
+            )
+            .unwrap();
         let expected: Vec<u32> = (0..64).rev().collect();
         assert_eq!(x.download_vec::<u32>(64).unwrap(), expected, "{options:?}");
     }
@@ -83,7 +103,11 @@ fn shared_memory_of_the_launch_reaches_the_kernel_in_any_order() {
 fn a_graph_records_without_running_and_replays_in_order() {
     let device = simt();
     let stream = device.stream().unwrap();
-    let (a, b, c) = (device.alloc(256, "a").unwrap(), device.alloc(256, "b").unwrap(), device.alloc(256, "c").unwrap());
+    let (a, b, c) = (
+        device.alloc(256, "a").unwrap(),
+        device.alloc(256, "b").unwrap(),
+        device.alloc(256, "c").unwrap(),
+    );
     a.upload(&[0.0_f32; 64]).unwrap();
     b.upload(&[-1.0_f32; 64]).unwrap();
     let done = device.event().unwrap();
@@ -122,7 +146,11 @@ fn a_capture_refuses_what_cuda_refuses_and_ends_after_an_error() {
     assert!(matches!(captured.err(), Some(DeviceError::Capture(what)) if what.contains("Buffer::upload")));
     assert!(device.capture(&stream, || device.synchronize()).is_err());
     assert!(device.capture(&stream, || x.download(&mut [0_u32])).is_err());
-    assert!(device.capture(&stream, || device.capture(&stream, || Ok(())).map(|_| ())).is_err());
+    assert!(
+        device
+            .capture(&stream, || device.capture(&stream, || Ok(())).map(|_| ()))
+            .is_err()
+    );
     x.upload(&[2_u32]).expect("a failed capture is over");
     assert_eq!(device.capture(&stream, || Ok(())).unwrap().nodes(), 0);
     assert_eq!(x.download_vec::<u32>(1).unwrap(), [2]);
@@ -159,7 +187,11 @@ fn buffers_hold_all_plain_types_and_know_their_size() {
 #[test]
 fn poison_makes_a_buffer_unwritten_again() {
     let device = simt();
-    let (stream, a, b) = (device.stream().unwrap(), device.alloc(256, "a").unwrap(), device.alloc(256, "b").unwrap());
+    let (stream, a, b) = (
+        device.stream().unwrap(),
+        device.alloc(256, "a").unwrap(),
+        device.alloc(256, "b").unwrap(),
+    );
     assert_eq!(a.first_unwritten(), Some(0));
     a.fill(0).unwrap();
     assert_eq!(a.first_unwritten(), None);
@@ -168,8 +200,12 @@ fn poison_makes_a_buffer_unwritten_again() {
     assert_eq!(a.first_unwritten(), Some(12));
     assert_eq!(a.download_vec::<u8>(16).unwrap()[12..], [0xA5; 4]);
     let args = (a.ptr_as::<f32>().cast_const(), b.ptr_as::<f32>(), 1.0, 64);
-    let error = device.launch(&stream, &add_to::KERNEL, LaunchDims::new(1, 64), args).unwrap_err();
-    let DeviceError::Simulator(error) = error else { panic!("the simulator's own error is expected, not {error}") };
+    let error = device
+        .launch(&stream, &add_to::KERNEL, LaunchDims::new(1, 64), args)
+        .unwrap_err();
+    let DeviceError::Simulator(error) = error else {
+        panic!("the simulator's own error is expected, not {error}")
+    };
     assert_eq!((error.kind, error.thread.x), (simt::ErrorKind::Uninitialized, 3));
     assert!(error.location.contains("device_simt.rs"), "{}", error.location);
 }
@@ -180,37 +216,64 @@ fn impossible_launches_are_refused_with_the_numbers() {
     let stream = device.stream().unwrap();
     let launch = |dims| {
         let args = (std::ptr::null::<f32>(), std::ptr::null_mut::<f32>(), 0.0, 0);
-        device.launch(&stream, &add_to::KERNEL, dims, args).unwrap_err().to_string()
+        device
+            .launch(&stream, &add_to::KERNEL, dims, args)
+            .unwrap_err()
+            .to_string()
     };
     let refused = [
         (LaunchDims::new(0, 64), "a dimension is 0"),
         (LaunchDims::new(1, 65), "65 threads, and the kernel was built for 64"),
         (LaunchDims::new((1, 65_536), 32), "largest grid"),
-        (LaunchDims::new(1, 64).shared(1 << 20), "1048576 bytes of shared memory; the device has 232448"),
+        (
+            LaunchDims::new(1, 64).shared(1 << 20),
+            "1048576 bytes of shared memory; the device has 232448",
+        ),
     ];
     for (dims, part) in refused {
         let message = launch(dims);
         assert!(message.contains(part) && message.contains("`add_to`"), "{message}");
     }
-    let message = device.launch(&stream, &reverse::KERNEL, LaunchDims::new(1, 1025), (std::ptr::null_mut(),));
+    let message = device.launch(
+        &stream,
+        &reverse::KERNEL,
+        LaunchDims::new(1, 1025),
+        (std::ptr::null_mut(),),
+    );
     assert!(message.unwrap_err().to_string().contains("1024"));
     let other = simt();
     let args = (std::ptr::null::<f32>(), std::ptr::null_mut::<f32>(), 0.0, 0);
-    let error = other.launch(&stream, &add_to::KERNEL, LaunchDims::new(1, 64), args).unwrap_err();
+    let error = other
+        .launch(&stream, &add_to::KERNEL, LaunchDims::new(1, 64), args)
+        .unwrap_err();
     assert!(matches!(error, DeviceError::Misuse(_)), "{error}");
 }
 
 #[test]
 fn an_allocation_past_all_memory_is_an_error_with_its_name_and_size() {
     let error = simt().alloc(1 << 60, "weights").unwrap_err().to_string();
-    assert!(error.contains("`weights`") && error.contains(&(1_u64 << 60).to_string()), "{error}");
+    assert!(
+        error.contains("`weights`") && error.contains(&(1_u64 << 60).to_string()),
+        "{error}"
+    );
 }
 
 #[test]
 fn specs_come_from_text() {
     let parsed = ["auto", "cuda", "cuda:3", "simt"].map(|text| text.parse::<DeviceSpec>().unwrap());
-    assert_eq!(parsed, [DeviceSpec::Auto, DeviceSpec::Cuda(0), DeviceSpec::Cuda(3), DeviceSpec::Simt]);
-    assert_eq!(parsed.map(|spec| spec.to_string()), ["auto", "cuda:0", "cuda:3", "simt"]);
+    assert_eq!(
+        parsed,
+        [
+            DeviceSpec::Auto,
+            DeviceSpec::Cuda(0),
+            DeviceSpec::Cuda(3),
+            DeviceSpec::Simt
+        ]
+    );
+    assert_eq!(
+        parsed.map(|spec| spec.to_string()),
+        ["auto", "cuda:0", "cuda:3", "simt"]
+    );
     for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "simt:0"] {
         let error = wrong.parse::<DeviceSpec>().unwrap_err().to_string();
         assert!(error.contains(&format!("`{wrong}` is no device")), "{error}");

@@ -34,6 +34,7 @@ fn record(seed: u64) -> Record {
         bytes_check: Some(BytesCheck {
             against: vec!["cpu".into(), "plain".into()],
             equal: false,
+            within_tolerance: false,
             compared: 10,
             elements: 10,
             first_bad: Some(FirstBad {
@@ -57,6 +58,7 @@ fn record(seed: u64) -> Record {
             throttle: vec!["power".into()],
         }),
         ptx_sha256: Some("00ff".into()),
+        source_hash: None,
         toolchain: Toolchain {
             rustc: "rustc 1.96.0".into(),
             llvm: "22.1.8".into(),

@@ -307,6 +307,11 @@ impl Record {
         }
     }
 
+    /// What tells the kernel that ran from another version of it: the hash of its PTX, on the simulator of its source.
+    pub fn kernel_hash(&self) -> Option<&str> {
+        self.ptx_sha256.as_deref().or(self.source_hash.as_deref())
+    }
+
     /// The bytes were checked and held; in another order than the canonical one, the tolerance did.
     pub fn bytes_held(&self) -> bool {
         self.status == Status::Passed

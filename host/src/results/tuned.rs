@@ -58,9 +58,9 @@ pub struct Winner {
     /// Configs that cannot be told from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tied: Vec<String>,
-    /// The kernel it was measured with.
+    /// The kernel it was measured with ([`Record::kernel_hash`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ptx_sha256: Option<String>,
+    pub kernel_hash: Option<String>,
 }
 
 /// The winners of one shape.
@@ -132,8 +132,8 @@ pub fn stale<'r>(records: &'r [Record], current: CurrentHash) -> Vec<&'r Record>
 }
 
 fn is_stale(record: &Record, current: CurrentHash) -> bool {
-    match (&record.ptx_sha256, current(record)) {
-        (Some(then), Some(now)) => *then != now,
+    match (record.kernel_hash(), current(record)) {
+        (Some(then), Some(now)) => then != now,
         _ => false,
     }
 }
@@ -268,6 +268,6 @@ fn best<'r>(records: impl Iterator<Item = &'r &'r Record>, rules: &TuneRules) ->
         p20: *p20,
         p80: *p80,
         tied: tied[1..].iter().map(|(r, _)| r.config.clone()).collect(),
-        ptx_sha256: r.ptx_sha256.clone(),
+        kernel_hash: r.kernel_hash().map(str::to_string),
     })
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../results/tuned");
 
 /// The head of every file.
-const HEAD: &str = "# Made from this device's records by `harness best`; do not edit. Schema: results/README.md.\n\n";
+const HEAD: &str =
+    "# Made from this device's records by `harness best --write`; do not edit. Schema: results/README.md.\n\n";
 
 /// Why a tuned table was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ pub enum TunedError {
         source: std::io::Error,
     },
     /// Not this schema.
-    #[error("{file}: {message}\nMake it again from the records: `harness best`.")]
+    #[error("{file}: {message}\nMake it again from the records: `harness best --write`.")]
     Toml {
         /// The file.
         file: String,

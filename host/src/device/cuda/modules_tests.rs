@@ -1,7 +1,14 @@
 use super::*;
 
 const fn image(arch: &'static str, family: &'static str, cubin: Option<&'static [u8]>) -> Image {
-    Image { arch, family, ptx: arch.as_bytes(), cubin, ptx_sha256: "", kernels: &[] }
+    Image {
+        arch,
+        family,
+        ptx: arch.as_bytes(),
+        cubin,
+        ptx_sha256: "",
+        kernels: &[],
+    }
 }
 
 static EMBEDDED: &[Image] = &[
@@ -15,7 +22,10 @@ static EMBEDDED: &[Image] = &[
 ];
 
 fn labels(family: &str, capability: (u32, u32)) -> Vec<String> {
-    candidates(EMBEDDED, family, capability).iter().map(Candidate::label).collect()
+    candidates(EMBEDDED, family, capability)
+        .iter()
+        .map(Candidate::label)
+        .collect()
 }
 
 #[test]
@@ -55,13 +65,37 @@ fn odd_architecture_names_are_passed_over() {
 #[test]
 fn a_missing_image_names_family_device_and_what_there_is() {
     unsafe fn entry(_: *const *const c_void) {}
-    let modules = Modules { capability: (12, 0), images: EMBEDDED, loaded: Mutex::default() };
-    let meta = KernelMeta { name: "wgmma_1", family: "hopper", max_threads: 0, min_blocks: 0, entry };
-    let message = modules.load_family(&meta).err().expect("sm_90a serves no sm_120").to_string();
-    for part in ["`hopper`", "`wgmma_1`", "sm_120", "embedded: sm_90a", "./setup", "--device simt"] {
+    let modules = Modules {
+        capability: (12, 0),
+        images: EMBEDDED,
+        loaded: Mutex::default(),
+    };
+    let meta = KernelMeta {
+        name: "wgmma_1",
+        family: "hopper",
+        max_threads: 0,
+        min_blocks: 0,
+        entry,
+    };
+    let message = modules
+        .load_family(&meta)
+        .err()
+        .expect("sm_90a serves no sm_120")
+        .to_string();
+    for part in [
+        "`hopper`",
+        "`wgmma_1`",
+        "sm_120",
+        "embedded: sm_90a",
+        "./setup",
+        "--device simt",
+    ] {
         assert!(message.contains(part), "{part} is missing in: {message}");
     }
-    let meta = KernelMeta { family: "no_such", ..meta };
+    let meta = KernelMeta {
+        family: "no_such",
+        ..meta
+    };
     let message = modules.load_family(&meta).err().expect("no such family").to_string();
     assert!(message.contains("embedded: none"), "{message}");
 }

@@ -54,6 +54,7 @@ fn run(config: &str, median: f64, spread: f64) -> Record {
         roof: None,
         clocks: None,
         ptx_sha256: Some("aa".into()),
+        source_hash: None,
         toolchain: Toolchain::default(),
         seed: 1,
     }

@@ -20,7 +20,7 @@ fn the_fastest_clear_winner_wins() {
         ("b", 0, 1, 1)
     );
     assert_eq!(e.strict, Some(e.fast.clone()));
-    assert_eq!(e.fast.ptx_sha256.as_deref(), Some("aa"));
+    assert_eq!(e.fast.kernel_hash.as_deref(), Some("aa"));
 }
 
 #[test]
@@ -55,6 +55,30 @@ fn strict_takes_only_the_canonical_order() {
     assert_eq!(e.winner(Mode::Fast).unwrap().config, "split");
     let t = table(&[split]);
     assert_eq!(only(&t).winner(Mode::Strict), None);
+}
+
+/// Outside the canonical order the tolerance is enough, in fast mode; within it, nothing but equal bytes is.
+#[test]
+fn the_tolerance_counts_outside_the_canonical_order_only() {
+    let near = |config: &str, order: &str| {
+        let mut r = run(config, 5.0, 0.1);
+        r.order = order.into();
+        let check = r.bytes_check.as_mut().unwrap();
+        (check.equal, check.within_tolerance) = (false, true);
+        r
+    };
+    let t = table(&[
+        run("a", 10.0, 0.1),
+        near("split", "split_k_4"),
+        near("cheat", CANONICAL),
+    ]);
+    let e = only(&t);
+    assert_eq!(
+        (e.fast.config.as_str(), e.strict.as_ref().unwrap().config.as_str()),
+        ("split", "a")
+    );
+    assert!(near("cheat", CANONICAL).contradiction().is_some());
+    assert_eq!(near("split", "split_k_4").contradiction(), None);
 }
 
 /// Each of these would win by its time and must not.
@@ -98,7 +122,9 @@ fn stale_kernels_are_listed_and_do_not_win() {
     old.ptx_sha256 = Some("bb".into());
     let mut unknown = run("unknown", 20.0, 0.1);
     unknown.ptx_sha256 = None;
-    let records = [run("new", 10.0, 0.1), old, unknown];
+    let mut simulated = run("simulated", 1.0, 0.1);
+    (simulated.ptx_sha256, simulated.source_hash) = (None, Some("cc".into()));
+    let records = [run("new", 10.0, 0.1), old, unknown, simulated];
     let current: CurrentHash = &|r| (r.op == "q8_matmul").then(|| "aa".to_string());
     let rules = TuneRules {
         current,
@@ -115,7 +141,7 @@ fn stale_kernels_are_listed_and_do_not_win() {
             .iter()
             .map(|r| r.config.as_str())
             .collect::<Vec<_>>(),
-        ["old"]
+        ["old", "simulated"]
     );
 }
 
