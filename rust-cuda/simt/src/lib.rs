@@ -1,91 +1,42 @@
-//! Skeleton of the CPU back end: the signatures other rooms compile against.
-#![allow(unused_variables, dead_code, clippy::missing_safety_doc, missing_docs)]
+//! The CPU back end of the device language: a simulator of the SIMT machine that runs the very kernel functions.
+//!
+//! A [`Launch`] calls a kernel once for each thread of a grid. A thread is a stackful coroutine; it gives up its turn
+//! only where a GPU thread would wait (barriers, warp collectives) and now and then at atomics. A block runs on one OS
+//! thread, blocks spread over the cores. [`memory`] is the device memory, [`ctx`] what a running thread can do.
+//!
+//! With [`Launch::checks`] on, mistakes that a GPU hides are errors that name kernel, block, thread and source line:
+//! accesses out of bounds, after free, misaligned, to memory that nobody wrote; races on shared memory; barriers and
+//! warp collectives that only part of the threads reach; asynchronous copies read before their wait. With checks off
+//! accesses are plain loads and stores and a bad one is undefined, as on a GPU; barriers, collectives and panics are
+//! still checked.
+//!
+//! Not detected: races on device memory between blocks or threads; an access that jumps over a red zone of
+//! [`memory::RED_ZONE`] bytes into another allocation; shared memory handed over through atomics alone (there is no
+//! acquire or release: such code is reported as a race, a barrier is needed); what lanes that ended before a named
+//! barrier did is taken as ordered by it. A kernel stack larger than 256 KiB ends the process.
+
+mod barrier;
+mod block;
+mod clock;
+mod copies;
 pub mod ctx;
+mod current;
+mod dims;
+mod error;
+mod exec;
+mod launch;
 pub mod memory;
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Dim3 {
-    pub x: u32,
-    pub y: u32,
-    pub z: u32,
-}
-impl From<u32> for Dim3 {
-    fn from(x: u32) -> Self {
-        Dim3 { x, y: 1, z: 1 }
-    }
-}
-impl From<(u32, u32)> for Dim3 {
-    fn from((x, y): (u32, u32)) -> Self {
-        Dim3 { x, y, z: 1 }
-    }
-}
-impl From<(u32, u32, u32)> for Dim3 {
-    fn from((x, y, z): (u32, u32, u32)) -> Self {
-        Dim3 { x, y, z }
-    }
-}
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Schedule {
-    #[default]
-    InOrder,
-    Seeded(u64),
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    OutOfBounds,
-    UseAfterFree,
-    Misaligned,
-    Uninitialized,
-    SharedRace,
-    PartialBarrier,
-    PartialWarp,
-    AsyncNotWaited,
-    Panic,
-    Deadlock,
-    BadArgument,
-    LaunchConfig,
-}
-#[derive(Clone, Debug)]
-pub struct SimError {
-    pub kernel: String,
-    pub block: Dim3,
-    pub thread: Dim3,
-    pub location: String,
-    pub kind: ErrorKind,
-    pub message: String,
-}
-impl std::fmt::Display for SimError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-impl std::error::Error for SimError {}
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LaunchStats {
-    pub threads: u64,
-    pub blocks: u64,
-    pub loads: u64,
-    pub stores: u64,
-    pub atomics: u64,
-    pub global_load_bytes: u64,
-    pub global_store_bytes: u64,
-    pub shared_load_bytes: u64,
-    pub shared_store_bytes: u64,
-    pub async_copy_bytes: u64,
-    pub exchanges: u64,
-    pub barriers: u64,
-}
-pub struct Launch<'a> {
-    pub kernel: &'a str,
-    pub grid: Dim3,
-    pub block: Dim3,
-    pub shared_bytes: u32,
-    pub checks: bool,
-    pub schedule: Schedule,
-    pub workers: usize,
-}
-impl Launch<'_> {
-    pub fn run(&self, body: &(dyn Fn() + Sync)) -> Result<LaunchStats, SimError> {
-        unimplemented!()
-    }
-}
+mod race;
+mod shadow;
+mod shared;
+mod stack;
+mod stats;
+mod vm;
+mod warp;
+
+pub use dims::Dim3;
+pub use error::{ErrorKind, SimError};
+pub use launch::{Launch, Schedule};
+pub use shared::MAX_SHARED;
+pub use stack::stacks_alive;
+pub use stats::LaunchStats;

@@ -1,0 +1,288 @@
+//! Block barriers: `sync_threads`, and the sixteen named barriers that count whole warps.
+
+use crate::block::{Block, Wait, same_place};
+use crate::clock::{Joined, WARPS};
+use crate::error::{ErrorKind, Fault};
+use std::panic::Location;
+
+/// `sync_threads` in progress.
+#[derive(Default)]
+pub(crate) struct AllBarrier {
+    pub arrived: usize,
+    pub loc: Option<&'static Location<'static>>,
+    count: u32,
+    /// How many threads said true at the barrier that completed last. The next one cannot complete before all have
+    /// read this.
+    pub result: u32,
+}
+
+/// One of the named barriers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct NamedBarrier {
+    expected: u32,
+    arrived: u32,
+    /// Warps that wait (those that only arrived do not).
+    waiting: u32,
+    joined: Joined,
+    loc: Option<&'static Location<'static>>,
+}
+
+/// A warp whose lanes are gathering at a named barrier.
+#[derive(Clone, Copy)]
+pub(crate) struct WarpArrival {
+    id: u32,
+    threads: u32,
+    waits: bool,
+    pub arrived: u32,
+    pub loc: &'static Location<'static>,
+}
+
+impl WarpArrival {
+    pub(crate) fn name(&self) -> String {
+        let op = if self.waits { "barrier_sync" } else { "barrier_arrive" };
+        format!("{op}({}, {})", self.id, self.threads)
+    }
+}
+
+impl Block {
+    /// Thread `t` reaches `sync_threads`. True if it was the last: all others are ready to run.
+    pub(crate) fn arrive_all(
+        &mut self,
+        t: usize,
+        pred: bool,
+        loc: &'static Location<'static>,
+    ) -> Result<bool, Box<Fault>> {
+        let fault = |m| Err(Fault::new(ErrorKind::PartialBarrier, m));
+        if self.exited > 0 {
+            let warp = self.warp[..self.warps]
+                .iter()
+                .position(|w| w.live != w.init)
+                .unwrap_or(0);
+            let gone = warp * 32 + (self.warp[warp].init & !self.warp[warp].live).trailing_zeros() as usize;
+            return fault(format!(
+                "thread {} has ended without reaching this sync_threads",
+                self.lanes[gone].idx
+            ));
+        }
+        if self.named[0].arrived > 0 {
+            return fault(format!(
+                "{} warps have arrived at barrier 0, the same one, by number",
+                self.named[0].arrived
+            ));
+        }
+        match self.all.loc.filter(|_| self.all.arrived > 0) {
+            Some(other) if !same_place(other, loc) => {
+                let n = self.all.arrived;
+                return fault(format!("{n} threads wait at another sync_threads, at {other}"));
+            }
+            Some(_) => {}
+            None => (self.all.loc, self.all.count) = (Some(loc), 0),
+        }
+        self.all.arrived += 1;
+        self.all.count += u32::from(pred);
+        if self.all.arrived < self.threads {
+            self.lanes[t].wait = Wait::All;
+            return Ok(false);
+        }
+        (self.all.arrived, self.all.result) = (0, self.all.count);
+        self.stats.barriers += 1;
+        if self.checks {
+            self.shared.clocks.sync_all(WARPS);
+        }
+        for w in 0..self.warps {
+            let me = if w == t / 32 { 1 << (t % 32) } else { 0 };
+            self.wake(w, self.warp[w].init & !me);
+        }
+        Ok(true)
+    }
+
+    /// Thread `t` reaches a named barrier. True if it need not wait.
+    pub(crate) fn arrive_named(
+        &mut self,
+        t: usize,
+        (id, threads): (u32, u32),
+        waits: bool,
+        loc: &'static Location<'static>,
+    ) -> Result<bool, Box<Fault>> {
+        let bad = |m| Err(Fault::new(ErrorKind::BadArgument, m));
+        let most = self.warps as u32 * 32;
+        if id >= 16 {
+            return bad(format!("barrier {id}: there are the barriers 0 to 15"));
+        }
+        if threads == 0 || !threads.is_multiple_of(32) || threads > most {
+            return bad(format!(
+                "barrier {id} for {threads} threads: it must be a multiple of 32, and at most {most} here"
+            ));
+        }
+        if id == 0 && self.all.arrived > 0 {
+            let m = format!(
+                "barrier 0 for {threads} threads while {} wait in sync_threads",
+                self.all.arrived
+            );
+            return Err(Fault::new(ErrorKind::PartialBarrier, m));
+        }
+        let (w, bit) = (t / 32, 1u32 << (t % 32));
+        let mine = WarpArrival {
+            id,
+            threads,
+            waits,
+            arrived: 0,
+            loc,
+        };
+        let n = self.warp[w].named.get_or_insert(mine);
+        if (n.id, n.threads, n.waits) != (id, threads, waits) || !same_place(n.loc, loc) {
+            let m = format!(
+                "{}, but other lanes of this warp wait in {} at {}",
+                mine.name(),
+                n.name(),
+                n.loc
+            );
+            return Err(Fault::new(ErrorKind::PartialBarrier, m));
+        }
+        n.arrived |= bit;
+        if n.arrived != self.warp[w].live {
+            self.lanes[t].wait = Wait::Named;
+            return Ok(false);
+        }
+        self.warp_arrives(w)?;
+        let done = self.warp[w].named.is_none();
+        if done {
+            self.warp[w].ready &= !bit;
+        } else {
+            self.lanes[t].wait = Wait::Named;
+        }
+        Ok(done)
+    }
+
+    /// All live lanes of warp `w` are at its named barrier: the warp counts as arrived.
+    pub(crate) fn warp_arrives(&mut self, w: usize) -> Result<(), Box<Fault>> {
+        let Some(n) = self.warp[w].named else { return Ok(()) };
+        let b = &mut self.named[n.id as usize];
+        if b.arrived == 0 {
+            (b.expected, b.loc) = (n.threads / 32, Some(n.loc));
+        } else if b.expected != n.threads / 32 {
+            let (id, first) = (n.id, b.expected * 32);
+            let at = crate::block::Here(b.loc);
+            let m = format!("barrier {id} for {} threads here, but for {first} at {at}", n.threads);
+            return Err(Fault::new(ErrorKind::PartialBarrier, m));
+        }
+        b.arrived += 1;
+        if self.checks {
+            self.shared.clocks.arrive(w, &mut b.joined);
+        }
+        if n.waits {
+            b.waiting |= 1 << w;
+        } else {
+            self.warp[w].named = None;
+        }
+        let b = self.named[n.id as usize];
+        if !n.waits {
+            self.wake(w, n.arrived);
+        }
+        if b.arrived == b.expected {
+            self.named[n.id as usize] = NamedBarrier::default();
+            self.stats.barriers += 1;
+            for v in (0..self.warps).filter(|v| b.waiting >> v & 1 != 0) {
+                let Some(there) = self.warp[v].named.take() else {
+                    continue;
+                };
+                if self.checks {
+                    let whole = there.arrived == self.warp[v].init;
+                    self.shared.clocks.depart(v, &b.joined, there.arrived, whole);
+                }
+                self.wake(v, there.arrived);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing can run, but not all threads have ended: what is wrong, told at the lowest thread that waits.
+    pub(crate) fn explain_stuck(&mut self) {
+        let waits = |b: &Block, w: Wait| {
+            b.lanes
+                .iter()
+                .position(|l| std::mem::discriminant(&l.wait) == std::mem::discriminant(&w))
+        };
+        if let Some(t) = waits(self, Wait::Warp(0))
+            && let Wait::Warp(group) = self.lanes[t].wait
+        {
+            let g = &self.warp[t / 32].groups[group];
+            let missing = g.mask & !g.arrived;
+            let other = t / 32 * 32 + missing.trailing_zeros() as usize;
+            let m = format!(
+                "{} waits for lanes {missing:#010x} of mask {:#010x}; {}",
+                g.op,
+                g.mask,
+                self.whereabouts(other)
+            );
+            let loc = crate::block::Here(g.loc);
+            self.record(
+                t,
+                loc,
+                Fault {
+                    kind: ErrorKind::PartialWarp,
+                    message: m,
+                },
+            );
+        } else if let Some(t) = waits(self, Wait::All)
+            && let Some(loc) = self.all.loc
+        {
+            let other = self.lanes.iter().position(|l| l.wait != Wait::All).unwrap_or(t);
+            let (n, of) = (self.all.arrived, self.threads);
+            let m = format!(
+                "{n} of {of} threads reached this sync_threads; {}",
+                self.whereabouts(other)
+            );
+            self.record(
+                t,
+                loc,
+                Fault {
+                    kind: ErrorKind::PartialBarrier,
+                    message: m,
+                },
+            );
+        } else if let Some(t) = waits(self, Wait::Named)
+            && let Some(n) = self.warp[t / 32].named
+        {
+            let ids: u32 = self.warp[..self.warps]
+                .iter()
+                .filter_map(|w| w.named)
+                .fold(0, |m, n| m | 1 << n.id);
+            let kind = if ids.count_ones() > 1 {
+                ErrorKind::Deadlock
+            } else {
+                ErrorKind::PartialBarrier
+            };
+            let b = &self.named[n.id as usize];
+            let (have, want) = (b.arrived, n.threads / 32);
+            let m = format!(
+                "{} has {have} of its {want} warps; {} threads have ended, and warps wait at barriers {ids:#06x} (bits)",
+                n.name(),
+                self.exited
+            );
+            self.record(t, n.loc, Fault { kind, message: m });
+        }
+    }
+
+    /// Where thread `t` waits.
+    fn whereabouts(&self, t: usize) -> String {
+        let at = match self.lanes[t].wait {
+            Wait::Nothing => "has ended".to_owned(),
+            Wait::Warp(g) => {
+                let g = &self.warp[t / 32].groups[g];
+                format!(
+                    "waits in {} with mask {:#010x} at {}",
+                    g.op,
+                    g.mask,
+                    crate::block::Here(g.loc)
+                )
+            }
+            Wait::All => format!("waits in sync_threads at {}", crate::block::Here(self.all.loc)),
+            Wait::Named => match self.warp[t / 32].named {
+                Some(n) => format!("waits in {} at {}", n.name(), n.loc),
+                None => "waits at a named barrier".to_owned(),
+            },
+        };
+        format!("thread {} {at}", self.lanes[t].idx)
+    }
+}

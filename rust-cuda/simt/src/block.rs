@@ -1,0 +1,360 @@
+//! The state of one block while it is simulated, and the choice of the thread that runs next.
+
+use crate::barrier::{AllBarrier, NamedBarrier, WarpArrival};
+use crate::copies::Copies;
+use crate::dims::Dim3;
+use crate::error::{ErrorKind, Fault, SimError};
+use crate::shared::Shared;
+use crate::stats::LaunchStats;
+use crate::warp::Group;
+use corosensei::Yielder;
+use std::fmt::Display;
+use std::panic::Location;
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Nothing: it runs, is ready, or is done.
+    Nothing,
+    /// The exchange in this group of its warp.
+    Warp(usize),
+    /// `sync_threads`.
+    All,
+    /// The named barrier its warp is at.
+    Named,
+}
+
+/// Why a coroutine gave control back to the scheduler.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Yielded {
+    /// Its thread waits.
+    Blocked,
+    /// Its thread is done, and the coroutine can take another.
+    Idle,
+}
+
+pub(crate) const NO_FIBER: u32 = u32::MAX;
+
+/// One thread of the block.
+pub(crate) struct Lane {
+    pub idx: Dim3,
+    /// The coroutine it runs on; none before it starts and after it ends.
+    pub fiber: u32,
+    pub yielder: *const Yielder<(), Yielded>,
+    pub wait: Wait,
+    /// Atomics since this thread last let others run.
+    pub spins: u32,
+    pub copies: Copies,
+}
+
+/// One warp of the block.
+#[derive(Default)]
+pub(crate) struct Warp {
+    /// The lanes it was launched with.
+    pub init: u32,
+    /// Those that have not ended.
+    pub live: u32,
+    /// Those that can run now.
+    pub ready: u32,
+    /// Those that let others go first, and can run in the next round.
+    pub later: u32,
+    pub groups: Vec<Box<Group>>,
+    pub named: Option<WarpArrival>,
+}
+
+/// One block. A worker reuses it for all blocks it runs.
+pub(crate) struct Block {
+    pub kernel: String,
+    pub idx: Dim3,
+    pub dim: Dim3,
+    pub grid: Dim3,
+    pub checks: bool,
+    pub threads: usize,
+    pub warps: usize,
+    pub lanes: Vec<Lane>,
+    pub warp: Vec<Warp>,
+    pub all: AllBarrier,
+    pub named: [NamedBarrier; 16],
+    pub shared: Shared,
+    pub exited: usize,
+    /// The thread that runs.
+    pub cur: usize,
+    /// Set at the first error; from then on the threads are only unwound.
+    pub aborting: bool,
+    pub error: Option<SimError>,
+    pub stats: LaunchStats,
+    /// A thread blocked or ended since the last round of yielding threads.
+    pub progress: bool,
+    /// Where a thread last let the others go first.
+    pub yielded_at: Option<&'static Location<'static>>,
+    idle_rounds: u32,
+    cur_warp: usize,
+    ready_warps: u32,
+    rng: Option<Rng>,
+}
+
+/// After this many rounds in which every thread only spins on atomics, they are taken to spin for ever.
+const IDLE_ROUNDS: u32 = 1 << 18;
+
+impl Block {
+    pub(crate) fn new(shared: Shared) -> Block {
+        let one = Dim3::from(1);
+        Block {
+            kernel: String::new(),
+            idx: one,
+            dim: one,
+            grid: one,
+            checks: false,
+            threads: 0,
+            warps: 0,
+            lanes: Vec::new(),
+            warp: Vec::new(),
+            all: AllBarrier::default(),
+            named: Default::default(),
+            shared,
+            exited: 0,
+            cur: 0,
+            aborting: false,
+            error: None,
+            stats: LaunchStats::default(),
+            progress: false,
+            yielded_at: None,
+            idle_rounds: 0,
+            cur_warp: 0,
+            ready_warps: 0,
+            rng: None,
+        }
+    }
+
+    /// Prepares for a launch: sizes that hold for all its blocks.
+    pub(crate) fn begin_launch(&mut self, kernel: &str, grid: Dim3, dim: Dim3, shared_bytes: u32, checks: bool) {
+        self.kernel = kernel.to_owned();
+        (self.grid, self.dim, self.checks) = (grid, dim, checks);
+        self.threads = dim.count() as usize;
+        self.warps = self.threads.div_ceil(32);
+        self.stats = LaunchStats::default();
+        self.shared.dynamic = shared_bytes;
+        self.lanes.clear();
+        self.lanes.extend((0..self.threads).map(|t| Lane {
+            idx: dim.unflatten(t as u64),
+            fiber: NO_FIBER,
+            yielder: std::ptr::null(),
+            wait: Wait::Nothing,
+            spins: 0,
+            copies: Copies::default(),
+        }));
+        if self.warp.len() < self.warps {
+            self.warp.resize_with(self.warps, Warp::default);
+        }
+    }
+
+    /// Prepares block `index` of the launch.
+    pub(crate) fn begin(&mut self, index: u64, seed: Option<u64>) {
+        self.idx = self.grid.unflatten(index);
+        for (w, warp) in self.warp[..self.warps].iter_mut().enumerate() {
+            let n = (self.threads - w * 32).min(32);
+            warp.init = u32::MAX >> (32 - n);
+            (warp.live, warp.ready, warp.later, warp.named) = (warp.init, warp.init, 0, None);
+            warp.groups.iter_mut().for_each(|g| g.reset());
+        }
+        self.all = AllBarrier::default();
+        self.named = Default::default();
+        (self.exited, self.aborting, self.error, self.progress, self.idle_rounds) = (0, false, None, false, 0);
+        self.cur_warp = 0;
+        self.ready_warps = u32::MAX >> (32 - self.warps);
+        self.rng = seed.map(|s| Rng(s ^ (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        self.shared.begin(self.checks);
+        self.stats.blocks += 1;
+        self.stats.threads += self.threads as u64;
+    }
+
+    /// After a block: asynchronous copies that nobody waited for are dropped.
+    pub(crate) fn end(&mut self) {
+        for lane in &mut self.lanes {
+            lane.copies.clear(&mut self.shared);
+            (lane.wait, lane.fiber, lane.spins) = (Wait::Nothing, NO_FIBER, 0);
+        }
+    }
+
+    pub(crate) fn lane(&mut self, t: usize) -> &mut Lane {
+        &mut self.lanes[t]
+    }
+
+    /// Thread `t` can run, but only after everyone else had a turn.
+    pub(crate) fn put_later(&mut self, t: usize) {
+        self.warp[t / 32].later |= 1 << (t % 32);
+    }
+
+    /// Lets the lanes of `mask` of a warp run again.
+    pub(crate) fn wake(&mut self, warp: usize, mask: u32) {
+        if mask != 0 {
+            self.warp[warp].ready |= mask;
+            self.ready_warps |= 1 << warp;
+        }
+    }
+
+    /// The thread to run next, now taken from the ready ones; `None` when no thread can run or the block has failed.
+    ///
+    /// In order: the lowest lane of the warp that ran last, then the lowest warp. Seeded: any warp, any lane.
+    pub(crate) fn pick(&mut self) -> Option<usize> {
+        if self.aborting {
+            return None;
+        }
+        loop {
+            if let Some(rng) = self.rng.as_mut().filter(|_| self.ready_warps != 0) {
+                self.cur_warp = rng.bit_of(self.ready_warps);
+            }
+            let w = self.cur_warp;
+            let warp = &mut self.warp[w];
+            if warp.ready != 0 {
+                let lane = match &mut self.rng {
+                    None => warp.ready.trailing_zeros() as usize,
+                    Some(rng) => rng.bit_of(warp.ready),
+                };
+                warp.ready &= !(1 << lane);
+                return Some(w * 32 + lane);
+            }
+            self.ready_warps &= !(1 << w);
+            if self.ready_warps == 0 && !self.next_round() {
+                return None;
+            }
+            if self.aborting {
+                return None;
+            }
+            self.cur_warp = self.ready_warps.trailing_zeros() as usize;
+        }
+    }
+
+    /// Makes the threads that yielded ready again; false if there are none.
+    fn next_round(&mut self) -> bool {
+        for (w, warp) in self.warp[..self.warps]
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, warp)| warp.later != 0)
+        {
+            warp.ready = std::mem::take(&mut warp.later);
+            self.ready_warps |= 1 << w;
+        }
+        self.idle_rounds = if self.progress { 0 } else { self.idle_rounds + 1 };
+        self.progress = false;
+        if self.idle_rounds > 64 {
+            // Perhaps another block, on another core, will change what they wait for.
+            std::thread::yield_now();
+        }
+        if self.idle_rounds > IDLE_ROUNDS {
+            let m =
+                "it spins on an atomic that no running thread changes; blocks cannot rely on running at the same time";
+            self.record(
+                self.cur,
+                Here(self.yielded_at),
+                Fault {
+                    kind: ErrorKind::Deadlock,
+                    message: m.to_owned(),
+                },
+            );
+        }
+        self.ready_warps != 0
+    }
+
+    /// In a seeded schedule: whether to switch threads here, where the machine might.
+    pub(crate) fn coin(&mut self) -> bool {
+        self.rng.as_mut().is_some_and(|r| r.next() & 3 == 0)
+    }
+
+    /// Keeps the first error of the block and starts to end it.
+    pub(crate) fn record(&mut self, thread: usize, location: impl Display, fault: Fault) {
+        self.aborting = true;
+        self.error.get_or_insert_with(|| SimError {
+            kernel: self.kernel.clone(),
+            block: self.idx,
+            thread: self.lanes[thread].idx,
+            location: location.to_string(),
+            kind: fault.kind,
+            message: fault.message,
+        });
+    }
+
+    /// Thread `t` has ended: errors for those that wait for it, and perhaps its warp is now complete at a barrier.
+    pub(crate) fn exit(&mut self, t: usize) {
+        self.progress = true;
+        self.exited += 1;
+        let (w, bit) = (t / 32, 1u32 << (t % 32));
+        self.warp[w].live &= !bit;
+        if self.aborting {
+            return;
+        }
+        let me = self.lanes[t].idx;
+        if let Some(g) = self.warp[w].groups.iter().find(|g| g.open && g.mask & bit != 0) {
+            let (waiter, loc) = (w * 32 + g.arrived.trailing_zeros() as usize, g.loc);
+            let message = format!(
+                "lane {} of mask {:#010x} ended (thread {me}) without {}",
+                t % 32,
+                g.mask,
+                g.op
+            );
+            self.record(
+                waiter,
+                Here(loc),
+                Fault {
+                    kind: ErrorKind::PartialWarp,
+                    message,
+                },
+            );
+        } else if let Some(loc) = self.all.loc.filter(|_| self.all.arrived > 0) {
+            let waiter = self.lanes.iter().position(|l| l.wait == Wait::All).unwrap_or(t);
+            let message = format!("thread {me} ended without reaching this sync_threads");
+            self.record(
+                waiter,
+                loc,
+                Fault {
+                    kind: ErrorKind::PartialBarrier,
+                    message,
+                },
+            );
+        } else if let Some(n) = self.warp[w]
+            .named
+            .filter(|n| n.arrived == self.warp[w].live && n.arrived != 0)
+            && let Err(fault) = self.warp_arrives(w)
+        {
+            self.record(w * 32 + n.arrived.trailing_zeros() as usize, n.loc, *fault);
+        }
+    }
+}
+
+/// A location that may be missing.
+pub(crate) struct Here(pub Option<&'static Location<'static>>);
+
+impl Display for Here {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(l) => l.fmt(f),
+            None => f.write_str("(unknown)"),
+        }
+    }
+}
+
+/// Whether two locations are the same place in the source (one place can have several addresses).
+pub(crate) fn same_place(a: &'static Location<'static>, b: &'static Location<'static>) -> bool {
+    std::ptr::eq(a, b) || a == b
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
+    }
+
+    /// The position of a random set bit of `mask`, which is not zero.
+    fn bit_of(&mut self, mut mask: u32) -> usize {
+        let skip = self.next() % u64::from(mask.count_ones());
+        for _ in 0..skip {
+            mask &= mask - 1;
+        }
+        mask.trailing_zeros() as usize
+    }
+}

@@ -1,0 +1,56 @@
+//! Asynchronous copies from device to shared memory, as one thread sees its own.
+//!
+//! With checks on the source bytes are taken at issue and land at the wait; in between, nobody may touch the
+//! destination. With checks off a copy is done at issue, which no correct kernel can tell apart.
+
+use crate::shared::Shared;
+use std::panic::Location;
+
+/// One copy that has not landed.
+#[derive(Clone, Copy)]
+pub(crate) struct Pending {
+    pub addr: u32,
+    pub len: u32,
+    pub bytes: [u8; 16],
+    pub loc: &'static Location<'static>,
+    group: u32,
+}
+
+/// The pending copies of one thread, oldest first.
+#[derive(Default)]
+pub(crate) struct Copies {
+    pending: Vec<Pending>,
+    /// The group that copies issued now will belong to; also the number of groups committed so far.
+    group: u32,
+}
+
+impl Copies {
+    pub(crate) fn issue(&mut self, addr: u32, len: u32, bytes: [u8; 16], loc: &'static Location<'static>) {
+        self.pending.push(Pending {
+            addr,
+            len,
+            bytes,
+            loc,
+            group: self.group,
+        });
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.group += 1;
+    }
+
+    /// The copies of all committed groups but the `left` newest. Copies that were never committed stay pending.
+    pub(crate) fn land(&mut self, left: u32) -> Vec<Pending> {
+        let end = self.group.saturating_sub(left);
+        let n = self.pending.partition_point(|p| p.group < end);
+        self.pending.drain(..n).collect()
+    }
+
+    /// Drops what is pending, at the end of a block.
+    pub(crate) fn clear(&mut self, shared: &mut Shared) {
+        for p in self.pending.drain(..) {
+            shared.races.forget_pending(p.addr, p.len);
+        }
+        self.group = 0;
+    }
+}

@@ -1,0 +1,176 @@
+//! A block's shared memory: the dynamic part from address 0, the static parts after it.
+//!
+//! Addresses are 32-bit offsets. Behind them lies a reservation of the whole 32-bit range, so that even with checks off
+//! no address reaches memory that is not shared memory.
+
+use crate::block::{Block, same_place};
+use crate::clock::Clocks;
+use crate::error::{ErrorKind, Fault};
+use crate::race::{Races, Touch, Trouble};
+use crate::vm::Reservation;
+use std::io;
+use std::panic::Location;
+
+/// The most shared memory a block can have, in bytes (227 KiB: sm_90 and sm_100; sm_80 has 163, sm_120 has 99).
+pub const MAX_SHARED: u32 = 227 << 10;
+
+/// Unused addresses between two static parts, so that running over the end of one is caught.
+const GAP: u32 = 1024;
+/// Addresses end here, gaps and all.
+const ADDRESSES: u32 = 512 << 10;
+
+struct Static {
+    loc: &'static Location<'static>,
+    addr: u32,
+    bytes: u32,
+    align: u32,
+}
+
+/// The shared memory of the block a worker runs.
+pub(crate) struct Shared {
+    memory: Reservation,
+    pub dynamic: u32,
+    statics: Vec<Static>,
+    pub clocks: Clocks,
+    pub races: Races,
+}
+
+impl Shared {
+    pub(crate) fn new() -> io::Result<Shared> {
+        Ok(Shared {
+            // One more page: an access of up to 512 bytes may begin at the last address.
+            memory: Reservation::new((1 << 32) + 4096)?,
+            dynamic: 0,
+            statics: Vec::new(),
+            clocks: Clocks::new(),
+            races: Races::new(ADDRESSES as usize)?,
+        })
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.memory.base()
+    }
+
+    /// Begins a block: no static parts, nothing written.
+    pub(crate) fn begin(&mut self, checks: bool) {
+        self.statics.clear();
+        if checks {
+            self.races.begin(&mut self.clocks);
+        }
+    }
+
+    /// The address of the static part that belongs to call site `loc`.
+    pub(crate) fn static_part(
+        &mut self,
+        bytes: u32,
+        align: u32,
+        loc: &'static Location<'static>,
+    ) -> Result<u32, Box<Fault>> {
+        if let Some(s) = self.statics.iter().find(|s| same_place(s.loc, loc)) {
+            if (s.bytes, s.align) != (bytes, align) {
+                let m = format!(
+                    "static shared memory asked for twice at one place: {} bytes, then {bytes}",
+                    s.bytes
+                );
+                return Err(Fault::new(ErrorKind::BadArgument, m));
+            }
+            return Ok(s.addr);
+        }
+        if !align.is_power_of_two() || align > 1024 {
+            let m = format!("static shared memory aligned to {align}: it must be a power of two, at most 1024");
+            return Err(Fault::new(ErrorKind::BadArgument, m));
+        }
+        let used = self.dynamic + self.statics.iter().map(|s| s.bytes).sum::<u32>();
+        let end = self.statics.last().map_or(self.dynamic, |s| s.addr + s.bytes);
+        let addr = (end + GAP).next_multiple_of(align);
+        if bytes > MAX_SHARED - used || bytes > ADDRESSES - addr {
+            let m = format!("{bytes} bytes of static shared memory do not fit: {used} of {MAX_SHARED} are in use");
+            return Err(Fault::new(ErrorKind::LaunchConfig, m));
+        }
+        self.statics.push(Static {
+            loc,
+            addr,
+            bytes,
+            align,
+        });
+        Ok(addr)
+    }
+
+    fn inside(&self, addr: u32, len: u32) -> bool {
+        let end = u64::from(addr) + u64::from(len);
+        let within = |from: u32, bytes: u32| addr >= from && end <= u64::from(from) + u64::from(bytes);
+        within(0, self.dynamic) || self.statics.iter().any(|s| within(s.addr, s.bytes))
+    }
+}
+
+impl Block {
+    /// Checks and records that thread `t` touches `len` bytes of shared memory at `addr`.
+    pub(crate) fn touch_shared(
+        &mut self,
+        t: usize,
+        (addr, len, align): (u32, u32, u32),
+        touch: Touch,
+        loc: &'static Location<'static>,
+    ) -> Result<(), Box<Fault>> {
+        let shared = &mut self.shared;
+        if !shared.inside(addr, len) || !addr.is_multiple_of(align) {
+            return Err(self.misplaced(addr, len, align, touch));
+        }
+        shared
+            .races
+            .touch(&shared.clocks, (t / 32, t as u32 % 32), (addr, len), touch, loc)
+            .map_err(|(at, trouble)| self.explain(at, touch, trouble))
+    }
+
+    #[cold]
+    fn misplaced(&self, addr: u32, len: u32, align: u32, touch: Touch) -> Box<Fault> {
+        let what = format!("shared {} of {len} bytes at {addr:#x}", verb(touch));
+        if self.shared.inside(addr, len) {
+            return Fault::new(ErrorKind::Misaligned, format!("{what}: no multiple of {align} bytes"));
+        }
+        let parts = self
+            .shared
+            .statics
+            .iter()
+            .map(|s| format!(", {} static bytes from {:#x}", s.bytes, s.addr));
+        let has = format!(
+            "{} dynamic bytes from 0{}",
+            self.shared.dynamic,
+            parts.collect::<String>()
+        );
+        Fault::new(ErrorKind::OutOfBounds, format!("{what}: the block has {has}"))
+    }
+
+    #[cold]
+    fn explain(&self, at: u32, touch: Touch, trouble: Trouble) -> Box<Fault> {
+        let what = format!("shared {} at {at:#x}", verb(touch));
+        let idx = |t: u32| self.lanes[t as usize].idx;
+        match trouble {
+            Trouble::Unwritten => Fault::new(
+                ErrorKind::Uninitialized,
+                format!("{what}: nobody wrote it in this block"),
+            ),
+            Trouble::Pending { owner } => {
+                let m = format!(
+                    "{what}: an asynchronous copy by thread {} is pending there; it has to wait first",
+                    idx(owner)
+                );
+                Fault::new(ErrorKind::AsyncNotWaited, m)
+            }
+            Trouble::Race { with, did } => {
+                let (who, at) = (idx(with.lowest_thread()), crate::block::Here(with.loc));
+                let m = format!("{what}: thread {who} {did} it at {at}, and no barrier orders the two");
+                Fault::new(ErrorKind::SharedRace, m)
+            }
+        }
+    }
+}
+
+fn verb(touch: Touch) -> &'static str {
+    match touch {
+        Touch::Read => "load",
+        Touch::Write => "store",
+        Touch::Atomic => "atomic",
+        Touch::Issue | Touch::Land => "asynchronous copy",
+    }
+}
