@@ -1,6 +1,11 @@
-//! host
+//! The model forward: devices, weights, operations, dispatch; and the plain reference everything is checked against.
 
+pub mod cost;
 pub mod device;
+pub mod dispatch;
 pub mod gguf;
+pub mod op;
+pub mod ops;
+pub mod reference;
 pub mod results;
 pub mod shapes;

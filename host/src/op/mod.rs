@@ -1,0 +1,223 @@
+//! What the sweep, the checks and the dispatcher need of an operation.
+//!
+//! An [`Operation`] is one entry of the kernel list (`q8_matmul`): its configs, the cases a model's shapes make of it,
+//! random cases for the checks, and what a case costs. [`Operation::prepare`] puts one [`Case`] on a device and gives a
+//! [`Prepared`], which launches any config on it and knows the right answer from two other pieces of code: the plain CPU
+//! reference and the plain kernel. A new operation is one new file under [`crate::ops`] and one line in
+//! [`crate::ops::all`].
+//!
+//! The sequence of a check, which the command line and the tests share ([`check`]):
+//! ```text
+//! poison -> launch(config) -> output -> compare_bytes(cpu_reference or plain, output)
+//! ```
+
+mod case;
+mod check;
+mod compare;
+pub mod random;
+
+pub use case::{Case, Values};
+pub use check::{CheckError, Expected, check, check_against};
+pub use compare::{Mismatch, compare_bytes, compare_within};
+
+use crate::cost::Work;
+use crate::device::{Device, DeviceError, Stream};
+use crate::shapes::ShapeSet;
+
+/// The order of arithmetic a config follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// The operation's canonical order: same bytes as the reference. Strict mode admits only these.
+    Canonical,
+    /// Another order: within the tolerance, not byte-equal. Fast mode only.
+    Fast,
+}
+
+impl std::fmt::Display for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Order::Canonical => "canonical",
+            Order::Fast => "fast",
+        })
+    }
+}
+
+/// One tile config of an operation, as lists and records show it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ConfigInfo {
+    /// The stable id, e.g. `r1_kw4_u2_b4`.
+    pub id: String,
+    /// The kernel family: the name of the embedded image that holds the kernel.
+    pub family: &'static str,
+    /// The kernel's symbol.
+    pub kernel: &'static str,
+    /// The order it adds in.
+    pub order: Order,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory of a block in bytes, at the least (a shape may need more: [`Operation::work`]).
+    pub shared_bytes: u32,
+    /// Blocks per SM its registers were limited for; 0 when not limited.
+    pub min_blocks: u32,
+}
+
+/// Why an operation could not be prepared, launched or read back.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// The device refused or failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A tensor's size or shape does not fit the operation.
+    #[error("{0}")]
+    Shape(String),
+    /// No config of that id.
+    #[error("{op} has no config '{config}'; `harness list configs` names them")]
+    UnknownConfig {
+        /// The operation.
+        op: &'static str,
+        /// The id asked for.
+        config: String,
+    },
+    /// The simulator found an output that no thread has written.
+    #[error("{op} did not write {coords}")]
+    Unwritten {
+        /// The operation.
+        op: &'static str,
+        /// The first such output.
+        coords: String,
+    },
+    /// The CPU reference was given data that does not fit.
+    #[error(transparent)]
+    Reference(#[from] crate::reference::ReferenceError),
+    /// An output differs from what it must be.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// A copy of the operands that was not prepared.
+    #[error("copy {copy} was asked for and {copies} were prepared")]
+    NoSuchCopy {
+        /// The index asked for.
+        copy: usize,
+        /// How many there are.
+        copies: usize,
+    },
+}
+
+impl OpError {
+    /// The device's error, for [`Device::capture`], whose closure gives those; any other error becomes its text.
+    pub fn into_device(self) -> DeviceError {
+        match self {
+            OpError::Device(error) => error,
+            other => DeviceError::Misuse(other.to_string()),
+        }
+    }
+}
+
+/// An operation of the kernel list.
+pub trait Operation: Send + Sync {
+    /// The name, as on the command line: `q8_matmul`.
+    fn name(&self) -> &'static str;
+
+    /// One line for lists.
+    fn summary(&self) -> &'static str;
+
+    /// Every tile config, in a stable order.
+    fn configs(&self) -> Vec<ConfigInfo>;
+
+    /// The cases that a set of shapes makes of this operation: one for each of its rows and each `n_tok`. Empty when the
+    /// set has none. Values are random ([`Values::Normal`]).
+    fn cases(&self, shapes: &ShapeSet) -> Vec<Case>;
+
+    /// The case of dimensions given by hand (`n=4096,k=4096,n_tok=1`). Model and name are `custom`.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] naming the dimension that is missing, unknown or zero.
+    fn custom_case(&self, dims: &[(String, u64)]) -> Result<Case, OpError>;
+
+    /// `count` seeded random cases for the checks: small shapes, weighted to the edges of tiles and blocks, and every
+    /// [`Values`] kind. The first cases are the operation's listed edge cases.
+    fn random_cases(&self, seed: u64, count: usize) -> Vec<Case>;
+
+    /// Whether a config takes a case. Needs no device.
+    ///
+    /// # Errors
+    /// The reason why not, with the numbers.
+    fn admits(&self, case: &Case, config: &str) -> Result<(), String>;
+
+    /// The configs that take the case, the most promising first by a rule of thumb: what dispatch falls back to when
+    /// nothing was measured. `sm_count`: multiprocessors of the device.
+    fn heuristic(&self, case: &Case, sm_count: u32) -> Vec<String>;
+
+    /// What a config does on a case: bytes, operations and launch shape, for floors and for the cost model. Needs no
+    /// device.
+    ///
+    /// # Errors
+    /// [`OpError::UnknownConfig`].
+    fn work(&self, case: &Case, config: &str, sm_count: u32) -> Result<Work, OpError>;
+
+    /// Makes the case's data from `seed`, puts it on the device with `copies` copies of the weights (to time them cold:
+    /// copies * bytes should exceed the L2 cache), each with its own output, and does what precedes the timed launch.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] for dimensions that do not fit, [`OpError::Device`] when memory or a launch fails.
+    fn prepare(&self, device: &Device, case: &Case, seed: u64, copies: usize) -> Result<Box<dyn Prepared>, OpError>;
+}
+
+/// The CPU reference's answer, or why there is none.
+#[derive(Debug)]
+pub enum Reference<'a> {
+    /// The bytes every canonical config must give.
+    Bytes(&'a [u8]),
+    /// The case is too large for the CPU; the reason states the rule. [`Prepared::plain`] is the reference then.
+    TooLarge(String),
+}
+
+/// A case on a device.
+pub trait Prepared {
+    /// The case this was made from.
+    fn case(&self) -> &Case;
+
+    /// How many copies of the operands there are.
+    fn copies(&self) -> usize;
+
+    /// Overwrites every copy's output with a pattern no result has, and on the simulator marks it unwritten: an output
+    /// that a kernel misses, or one left from an earlier run, cannot pass for a result.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn poison(&mut self) -> Result<(), OpError>;
+
+    /// Launches one config on one copy. Does not wait; allocates nothing, so that it can be captured in a graph.
+    ///
+    /// # Errors
+    /// Unknown or refusing config, unknown copy, or the device's error.
+    fn launch(&self, config: &str, stream: &Stream, copy: usize) -> Result<(), OpError>;
+
+    /// The output bytes of a copy, after waiting for the device.
+    ///
+    /// # Errors
+    /// When a launch before it failed, or when the simulator finds bytes nobody wrote.
+    fn output(&self, copy: usize) -> Result<Vec<u8>, OpError>;
+
+    /// The plain CPU path's bytes, computed once and kept.
+    ///
+    /// # Errors
+    /// When the data does not fit the reference's own checks.
+    fn cpu_reference(&mut self) -> Result<Reference<'_>, OpError>;
+
+    /// The plain kernel's bytes on the same device at full size, computed once and kept. Its code shares nothing with the
+    /// tuned kernels but the canonical order.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn plain(&mut self) -> Result<&[u8], OpError>;
+
+    /// Whether an output of a [`Order::Fast`] config is near enough to `expected`, by the operation's stated bound.
+    ///
+    /// # Errors
+    /// [`OpError::Mismatch`]: the first output outside of it.
+    fn within_tolerance(&mut self, expected: &[u8], got: &[u8]) -> Result<(), OpError>;
+
+    /// What a byte of the output belongs to: `y[token 3][row 17] byte 2`.
+    fn coords(&self, byte: usize) -> String;
+}

@@ -1,0 +1,294 @@
+//! Q8_0 matmul on a device: weights repacked from GGUF's blocks, activations quantised on the device, one launch.
+//!
+//! ```text
+//! x [n_tok][groups * k] f32 or bf16 --q8_quantize--> Q8Activations --q8_matmul--> y [n_tok][groups * n] f32
+//! GGUF blocks [groups][n][ceil(k / 32)][34] --repacked once at load--> Q8Weights ----^
+//! ```
+//! All memory is allocated at load; [`Q8Activations::quantize`] and [`Q8Matmul::launch`] allocate nothing and can be
+//! captured in a graph. The layouts and the canonical order are those of [`kernels_gpu::q8`].
+
+mod data;
+mod operation;
+mod pack;
+mod prepared;
+
+pub use operation::Q8MatmulOp;
+pub use pack::Q8Packed;
+
+use kernels_gpu::q8_matmul::{self, Entry};
+use kernels_gpu::{q8, q8_quantize};
+
+use crate::device::{Buffer, Device, LaunchDims, Stream};
+use crate::op::OpError;
+
+/// The sizes of a Q8_0 matmul.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Q8Shape {
+    /// Rows of the weights of one group: outputs.
+    pub n: u32,
+    /// Values of a row: inputs.
+    pub k: u32,
+    /// Independent products in one call, each with its own weights and its own slice of input and output.
+    pub groups: u32,
+}
+
+impl Q8Shape {
+    /// Checks the sizes.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] for a zero, or where a tensor would have more elements than the kernels can index.
+    pub fn new(n: u32, k: u32, groups: u32) -> Result<Self, OpError> {
+        let limit = 1u64 << 31;
+        let widest = u64::from(n.max(k)) * u64::from(groups);
+        if n == 0 || k == 0 || groups == 0 || widest >= limit {
+            return Err(OpError::Shape(format!(
+                "q8_matmul of n = {n}, k = {k}, groups = {groups}: all must be at least 1, and groups * max(n, k) below {limit}"
+            )));
+        }
+        Ok(Self { n, k, groups })
+    }
+
+    /// Blocks of 32 in a row.
+    pub fn blocks(self) -> usize {
+        q8::blocks(self.k) as usize
+    }
+
+    /// Quads of 128 in a row.
+    pub fn quads(self) -> u32 {
+        q8::quads(self.k)
+    }
+
+    /// Bytes of the GGUF blocks of all groups.
+    pub fn gguf_bytes(self) -> usize {
+        self.groups as usize * self.n as usize * self.blocks() * q8::GGUF_BLOCK_BYTES as usize
+    }
+
+    /// (row tile, quad) pairs of one group.
+    fn tile_quads(self) -> usize {
+        q8::tiles(self.n) as usize * self.quads() as usize
+    }
+}
+
+/// Weights on a device, in the quad layout.
+#[derive(Debug)]
+pub struct Q8Weights {
+    shape: Q8Shape,
+    qs: Buffer,
+    ws: Buffer,
+}
+
+impl Q8Weights {
+    /// Repacks GGUF blocks [groups][n][ceil(k / 32)][34] on all cores and uploads them. `name` is for messages.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] when `blocks` has not that many bytes; the device's when memory is short.
+    pub fn from_blocks(device: &Device, blocks: &[u8], shape: Q8Shape, name: &str) -> Result<Self, OpError> {
+        Self::upload(device, &Q8Packed::from_blocks(blocks, shape)?, name)
+    }
+
+    /// Uploads weights that are repacked already.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn upload(device: &Device, packed: &Q8Packed, name: &str) -> Result<Self, OpError> {
+        let qs = device.alloc(packed.qs.len(), &format!("{name}.qs"))?;
+        let ws = device.alloc(packed.ws.len(), &format!("{name}.ws"))?;
+        qs.upload(&packed.qs)?;
+        ws.upload(&packed.ws)?;
+        Ok(Self {
+            shape: packed.shape,
+            qs,
+            ws,
+        })
+    }
+
+    /// The sizes.
+    pub fn shape(&self) -> Q8Shape {
+        self.shape
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> usize {
+        self.qs.len_bytes() + self.ws.len_bytes()
+    }
+}
+
+/// Activations to be quantised, on the device: `[n_tok][groups * k]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Q8Input<'a> {
+    /// f32.
+    F32(&'a Buffer),
+    /// bf16.
+    Bf16(&'a Buffer),
+}
+
+impl Q8Input<'_> {
+    fn check(&self, elements: usize) -> Result<(), OpError> {
+        let (buffer, size, dtype) = match self {
+            Q8Input::F32(buffer) => (buffer, 4, "f32"),
+            Q8Input::Bf16(buffer) => (buffer, 2, "bf16"),
+        };
+        if buffer.len_bytes() >= elements * size {
+            return Ok(());
+        }
+        let (name, len) = (buffer.name(), buffer.len_bytes());
+        Err(OpError::Shape(format!(
+            "activations '{name}': {len} bytes, and {elements} values of {dtype} are needed"
+        )))
+    }
+}
+
+/// Room for quantised activations on a device, in the quad layout.
+#[derive(Debug)]
+pub struct Q8Activations {
+    shape: Q8Shape,
+    max_tok: u32,
+    xq: Buffer,
+    dx: Buffer,
+}
+
+impl Q8Activations {
+    /// Allocates for up to `max_tok` tokens of a shape's input.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn new(device: &Device, shape: Q8Shape, max_tok: u32) -> Result<Self, OpError> {
+        let tiles = q8::tiles(max_tok.max(1)) as usize * shape.groups as usize;
+        let quads = tiles * shape.quads() as usize;
+        let xq = device.alloc(quads * q8::QUAD_BYTES as usize, "xq")?;
+        let dx = device.alloc(quads * q8::QUAD_TOKEN_SCALES as usize * 4, "dx")?;
+        Ok(Self { shape, max_tok, xq, dx })
+    }
+
+    /// Quantises `n_tok` tokens on the device, one launch for each group. Does not wait.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] when there is no room for so many tokens or `x` is too short; the device's.
+    pub fn quantize(&self, device: &Device, stream: &Stream, x: Q8Input<'_>, n_tok: u32) -> Result<(), OpError> {
+        let Q8Shape { k, groups, .. } = self.shape;
+        self.check_tokens(n_tok)?;
+        let stride = k * groups;
+        x.check(n_tok as usize * stride as usize)?;
+        let quads = self.shape.quads();
+        let dims = LaunchDims::new(q8_quantize::grid(n_tok, quads), q8_quantize::THREADS);
+        for group in 0..groups {
+            let (xq, dx) = self.group(group, n_tok);
+            let offset = (group * k) as usize;
+            match x {
+                Q8Input::F32(buffer) => {
+                    let x = buffer.ptr_as::<f32>().wrapping_add(offset).cast_const();
+                    let kernel = &q8_quantize::q8_quantize_f32::KERNEL;
+                    device.launch(stream, kernel, dims, (x, xq, dx, n_tok, k, stride, quads))?;
+                }
+                Q8Input::Bf16(buffer) => {
+                    let x = buffer.ptr_as::<half::bf16>().wrapping_add(offset).cast_const();
+                    let kernel = &q8_quantize::q8_quantize_bf16::KERNEL;
+                    device.launch(stream, kernel, dims, (x, xq, dx, n_tok, k, stride, quads))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self, n_tok: u32) -> Result<(), OpError> {
+        if n_tok == 0 || n_tok > self.max_tok {
+            let max = self.max_tok;
+            return Err(OpError::Shape(format!(
+                "n_tok = {n_tok}: these activations have room for 1 to {max} tokens"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Where a group's integers and scales begin, for `n_tok` tokens.
+    fn group(&self, group: u32, n_tok: u32) -> (*mut u8, *mut f32) {
+        let quads = group as usize * q8::tiles(n_tok) as usize * self.shape.quads() as usize;
+        (
+            self.xq.ptr().wrapping_add(quads * q8::QUAD_BYTES as usize),
+            self.dx
+                .ptr_as::<f32>()
+                .wrapping_add(quads * q8::QUAD_TOKEN_SCALES as usize),
+        )
+    }
+}
+
+/// One config of the matmul, ready to launch on any weights it takes.
+#[derive(Clone, Copy)]
+pub struct Q8Matmul {
+    entry: &'static Entry,
+}
+
+impl Q8Matmul {
+    /// The config of an id.
+    ///
+    /// # Errors
+    /// [`OpError::UnknownConfig`].
+    pub fn new(config: &str) -> Result<Self, OpError> {
+        let found = operation::entries().iter().find(|(id, _)| id == config);
+        let unknown = || OpError::UnknownConfig {
+            op: "q8_matmul",
+            config: config.to_string(),
+        };
+        found.map(|(_, entry)| Self { entry }).ok_or_else(unknown)
+    }
+
+    /// The config.
+    pub fn config(&self) -> &'static q8_matmul::TileConfig {
+        &self.entry.config
+    }
+
+    /// y = W x for the `n_tok` tokens last quantised: `y` is f32 [n_tok][groups * n]. One launch for each group. Does not
+    /// wait, allocates nothing.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] when the operands do not fit each other or the config does not take them; the device's.
+    pub fn launch(
+        &self,
+        device: &Device,
+        stream: &Stream,
+        weights: &Q8Weights,
+        x: &Q8Activations,
+        y: &Buffer,
+        n_tok: u32,
+    ) -> Result<(), OpError> {
+        let Q8Shape { n, k, groups } = weights.shape;
+        x.check_tokens(n_tok)?;
+        if (k, groups) != (x.shape.k, x.shape.groups) {
+            let Q8Shape { k: xk, groups: xg, .. } = x.shape;
+            return Err(OpError::Shape(format!(
+                "weights of k = {k}, groups = {groups}; activations of {xk} and {xg}"
+            )));
+        }
+        let needed = 4 * n_tok as usize * n as usize * groups as usize;
+        if y.len_bytes() < needed {
+            return Err(OpError::Shape(format!(
+                "output '{}': {} bytes of {needed}",
+                y.name(),
+                y.len_bytes()
+            )));
+        }
+        let quads = weights.shape.quads();
+        let config = &self.entry.config;
+        config.admits(n, quads, n_tok).map_err(OpError::Shape)?;
+        let dims = LaunchDims::new(config.grid(n, n_tok, device.info().sms), config.threads())
+            .shared(config.shared_bytes(quads));
+        for group in 0..groups {
+            let tiles = group as usize * weights.shape.tile_quads();
+            let qs = weights
+                .qs
+                .ptr()
+                .wrapping_add(tiles * q8::QUAD_BYTES as usize)
+                .cast_const();
+            let ws = weights
+                .ws
+                .ptr_as::<u16>()
+                .wrapping_add(tiles * q8::QUAD_WEIGHT_SCALES as usize)
+                .cast_const();
+            let (xq, dx) = x.group(group, n_tok);
+            let y = y.ptr_as::<f32>().wrapping_add((group * n) as usize);
+            let args = (qs, ws, xq.cast_const(), dx.cast_const(), y, n, quads, n_tok, n * groups);
+            device.launch(stream, &self.entry.kernel, dims, args)?;
+        }
+        Ok(())
+    }
+}

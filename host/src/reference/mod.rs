@@ -1,0 +1,36 @@
+//! The plain CPU path: each operation's formulas in its canonical order, written to be read.
+//!
+//! Nothing here shares code with `kernels-gpu`, not even a layout or a rounding: a check compares two pieces of code.
+
+pub mod q8;
+
+/// Data that does not fit the shape a reference was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{tensor} has {got} elements, and its shape {shape} needs {wanted}")]
+pub struct ReferenceError {
+    /// The tensor.
+    pub tensor: &'static str,
+    /// Its shape, as text.
+    pub shape: String,
+    /// Elements it should have.
+    pub wanted: usize,
+    /// Elements it has.
+    pub got: usize,
+}
+
+fn expect(tensor: &'static str, got: usize, shape: &[(&str, usize)]) -> Result<(), ReferenceError> {
+    // Saturating: a shape beyond memory is unequal to any length.
+    let wanted = shape
+        .iter()
+        .fold(1usize, |product, (_, size)| product.saturating_mul(*size));
+    if got == wanted {
+        return Ok(());
+    }
+    let shape: Vec<String> = shape.iter().map(|(axis, size)| format!("{axis} {size}")).collect();
+    Err(ReferenceError {
+        tensor,
+        shape: format!("[{}]", shape.join(", ")),
+        wanted,
+        got,
+    })
+}
