@@ -45,12 +45,16 @@ impl Cache {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }
-        let path = self.folder.join(format!("{}.{extension}", &hex(&hash.finalize())[..32]));
+        let path = self
+            .folder
+            .join(format!("{}.{extension}", &hex(&hash.finalize())[..32]));
         if path.exists() {
             return Ok((path, true));
         }
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.folder.join(format!("unfinished-{}-{serial}.{extension}", std::process::id()));
+        let unfinished = self
+            .folder
+            .join(format!("unfinished-{}-{serial}.{extension}", std::process::id()));
         let made = make(&unfinished).and_then(|()| {
             fs::rename(&unfinished, &path).map_err(CudaBuilderError::io("put into its place the file", &path))
         });
@@ -99,6 +103,9 @@ mod tests {
 
     #[test]
     fn the_hash_is_sha256() {
-        assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            sha256(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 }

@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::CudaBuilder;
 use crate::error::CudaBuilderError;
 use crate::pipeline::Image;
 use crate::toolchain::{ENV_VARS, Missing, Toolchain};
-use crate::CudaBuilder;
 
 /// See [`CudaBuilder::embed`].
 pub(crate) fn embed(builder: &CudaBuilder) -> Result<(), CudaBuilderError> {
@@ -19,7 +19,10 @@ pub(crate) fn embed(builder: &CudaBuilder) -> Result<(), CudaBuilderError> {
     let toolchain = match builder.toolchain() {
         Ok(toolchain) => toolchain,
         Err(CudaBuilderError::NoDeviceCompiler(missing)) => {
-            warn("the GPU kernels are not built; everything runs on the simulator alone", &missing);
+            warn(
+                "the GPU kernels are not built; everything runs on the simulator alone",
+                &missing,
+            );
             return write_source(&source(&[], None));
         }
         Err(other) => return Err(other),
@@ -52,9 +55,9 @@ fn warn(consequence: &str, missing: &Missing) {
 }
 
 fn write_source(text: &str) -> Result<(), CudaBuilderError> {
-    let folder = std::env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| {
-        CudaBuilderError::Marker("embed() belongs in a build script: OUT_DIR is not set".into())
-    })?;
+    let folder = std::env::var_os("OUT_DIR")
+        .map(PathBuf::from)
+        .ok_or_else(|| CudaBuilderError::Marker("embed() belongs in a build script: OUT_DIR is not set".into()))?;
     let path = folder.join("kernels.rs");
     fs::write(&path, text).map_err(CudaBuilderError::io("write", &path))
 }
@@ -63,7 +66,10 @@ fn write_source(text: &str) -> Result<(), CudaBuilderError> {
 fn source(images: &[Image], toolchain: Option<&Toolchain>) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "/// Every kernel family of every architecture.\npub static IMAGES: &[Image] = &[");
+    let _ = writeln!(
+        text,
+        "/// Every kernel family of every architecture.\npub static IMAGES: &[Image] = &["
+    );
     for image in images {
         let cubin = match &image.cubin {
             Some(path) => format!("Some(include_bytes!({path:?}))"),
@@ -94,7 +100,9 @@ fn source(images: &[Image], toolchain: Option<&Toolchain>) -> String {
     }
     text.push_str("];\n");
     let (rustc, llvm) = toolchain.map_or(("", ""), |t| (t.rustc.version.as_str(), t.llvm.version.as_str()));
-    let ptxas = toolchain.and_then(|t| t.ptxas.as_ref().ok()).map(|ptxas| ptxas.version.as_str());
+    let ptxas = toolchain
+        .and_then(|t| t.ptxas.as_ref().ok())
+        .map(|ptxas| ptxas.version.as_str());
     let _ = writeln!(
         text,
         "/// The programs that made them.\npub static BUILT_WITH: Toolchain = Toolchain {{ rustc: {rustc:?}, llvm: {llvm:?}, ptxas: {ptxas:?} }};"
@@ -116,7 +124,12 @@ mod tests {
 
     #[test]
     fn an_image_has_its_bytes_and_its_resources() {
-        let kernels = vec![Resources { name: "k".into(), registers: 96, max_threads: 128, ..Resources::default() }];
+        let kernels = vec![Resources {
+            name: "k".into(),
+            registers: 96,
+            max_threads: 128,
+            ..Resources::default()
+        }];
         let image = Image {
             arch: NvvmArch::Compute90a,
             family: "q8".into(),

@@ -54,7 +54,11 @@ impl fmt::Display for CudaBuilderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CratePathDoesntExist(path) => {
-                write!(f, "there is no kernel crate at {} (it needs a Cargo.toml)", path.display())
+                write!(
+                    f,
+                    "there is no kernel crate at {} (it needs a Cargo.toml)",
+                    path.display()
+                )
             }
             Self::FailedToCopyPtxFile(path, e) => write!(f, "cannot copy the PTX to {}: {e}", path.display()),
             Self::UnknownArch(name) => {
@@ -71,7 +75,7 @@ impl fmt::Display for CudaBuilderError {
                 for refusal in refusals {
                     writeln!(f, "- {refusal}")?;
                 }
-                Ok(())
+                f.write_str(crate::ptxas::ADVICE)
             }
             Self::Io { what, source } => write!(f, "cannot {what}: {source}"),
         }

@@ -36,8 +36,23 @@ pub struct Edited {
 /// Instructions whose meaning depends on which threads reach them together. An `asm` that holds one must not be
 /// duplicated into, or moved under, a branch that was not there.
 const CONVERGENT: &[&str] = &[
-    "activemask", "bar", "barrier", "elect", "ldmatrix", "match", "mbarrier", "mma", "movmatrix", "redux", "setmaxnreg",
-    "shfl", "stmatrix", "tcgen05", "vote", "wgmma", "wmma",
+    "activemask",
+    "bar",
+    "barrier",
+    "elect",
+    "ldmatrix",
+    "match",
+    "mbarrier",
+    "mma",
+    "movmatrix",
+    "redux",
+    "setmaxnreg",
+    "shfl",
+    "stmatrix",
+    "tcgen05",
+    "vote",
+    "wgmma",
+    "wmma",
 ];
 
 const MARKER: &str = "// lockstep.kernel ";
@@ -71,11 +86,18 @@ pub fn edit(ir: &str, default_family: &str) -> Result<Edited, CudaBuilderError> 
             text.push_str(line);
         } else if line.starts_with("define ") && line.contains(" ptx_kernel ") {
             let (name, attributes_at) = kernel_header(line)?;
-            let known = kernels.iter().position(|kernel| kernel.name == name).unwrap_or_else(|| {
-                let family = default_family.to_string();
-                kernels.push(Kernel { name: name.to_string(), family, ..Kernel::default() });
-                kernels.len() - 1
-            });
+            let known = kernels
+                .iter()
+                .position(|kernel| kernel.name == name)
+                .unwrap_or_else(|| {
+                    let family = default_family.to_string();
+                    kernels.push(Kernel {
+                        name: name.to_string(),
+                        family,
+                        ..Kernel::default()
+                    });
+                    kernels.len() - 1
+                });
             text.push_str(&line[..attributes_at]);
             text.push_str(&bounds(&kernels[known]));
             text.push_str(&line[attributes_at..]);
@@ -105,7 +127,11 @@ pub fn edit(ir: &str, default_family: &str) -> Result<Edited, CudaBuilderError> 
         )));
     }
     kernels.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Edited { text, kernels, convergent_calls })
+    Ok(Edited {
+        text,
+        kernels,
+        convergent_calls,
+    })
 }
 
 /// All markers of the module.
@@ -113,12 +139,17 @@ fn markers(ir: &str) -> Result<Vec<Kernel>, CudaBuilderError> {
     let mut kernels: Vec<Kernel> = Vec::new();
     for line in ir.lines() {
         let Some(asm) = module_asm(line) else { continue };
-        let Some(fields) = asm.trim_start().strip_prefix(MARKER) else { continue };
+        let Some(fields) = asm.trim_start().strip_prefix(MARKER) else {
+            continue;
+        };
         let kernel = parse_marker(fields).map_err(|reason| {
             CudaBuilderError::Marker(format!("`{asm}` is not a marker that `#[kernel]` writes: {reason}"))
         })?;
         if kernels.iter().any(|other| other.name == kernel.name) {
-            let message = format!("two kernels are named `{}`; a kernel's name is its symbol, rename one", kernel.name);
+            let message = format!(
+                "two kernels are named `{}`; a kernel's name is its symbol, rename one",
+                kernel.name
+            );
             return Err(CudaBuilderError::Marker(message));
         }
         kernels.push(kernel);
@@ -132,14 +163,15 @@ fn parse_marker(fields: &str) -> Result<Kernel, String> {
     let mut rest = fields.trim();
     while let Some((key, after)) = rest.split_once('=') {
         let (value, next) = match after.strip_prefix('"') {
-            // A closing quote is followed by a space or nothing; one inside the sentence is neither.
-            Some(quoted) => match quoted.split_once("\" ") {
-                Some(parts) => parts,
-                None => (quoted.strip_suffix('"').ok_or("a quote is not closed")?, ""),
-            },
+            // The quoted field is the last one, so that its sentence may hold anything, quotes too.
+            Some(quoted) => (quoted.strip_suffix('"').ok_or("the last quote is not at the end")?, ""),
             None => after.split_once(' ').unwrap_or((after, "")),
         };
-        let number = || value.parse::<u32>().map_err(|_| format!("{key}={value} is not a number"));
+        let number = || {
+            value
+                .parse::<u32>()
+                .map_err(|_| format!("{key}={value} is not a number"))
+        };
         match key {
             "name" => kernel.name = value.to_string(),
             "family" => kernel.family = value.rsplit("::").next().unwrap_or(value).to_string(),
@@ -154,7 +186,10 @@ fn parse_marker(fields: &str) -> Result<Kernel, String> {
         return Err("name or family is missing".into());
     }
     if kernel.threads > 1024 {
-        return Err(format!("threads={} is more than the 1024 a block can have", kernel.threads));
+        return Err(format!(
+            "threads={} is more than the 1024 a block can have",
+            kernel.threads
+        ));
     }
     Ok(kernel)
 }
@@ -173,7 +208,11 @@ fn bounds(kernel: &Kernel) -> String {
 
 /// A kernel's name and the offset at which function attributes may stand in its `define` line.
 fn kernel_header(line: &str) -> Result<(&str, usize), CudaBuilderError> {
-    let unknown = || CudaBuilderError::Ir(format!("a kernel's definition has a form the IR edit does not know: {line}"));
+    let unknown = || {
+        CudaBuilderError::Ir(format!(
+            "a kernel's definition has a form the IR edit does not know: {line}"
+        ))
+    };
     let at = line.find('@').ok_or_else(unknown)?;
     let open = at + line[at..].find('(').ok_or_else(unknown)?;
     let name = line[at + 1..open].trim_matches('"');
@@ -194,9 +233,13 @@ struct AsmCall {
 
 /// Finds `call T asm [flags] "text", "constraints"(arguments)` in a line; `None` if the line is no such call.
 fn asm_call(line: &str) -> Result<Option<AsmCall>, CudaBuilderError> {
-    let Some(at) = find_outside_quotes(line, " asm ") else { return Ok(None) };
+    let Some(at) = find_outside_quotes(line, " asm ") else {
+        return Ok(None);
+    };
     let head = &line[..at];
-    let is_call = head.split([' ', '(', ')']).any(|word| matches!(word, "call" | "callbr" | "invoke"));
+    let is_call = head
+        .split([' ', '(', ')'])
+        .any(|word| matches!(word, "call" | "callbr" | "invoke"));
     if !is_call || line.starts_with(['@', '!', ';']) {
         return Ok(None);
     }
@@ -204,8 +247,13 @@ fn asm_call(line: &str) -> Result<Option<AsmCall>, CudaBuilderError> {
         let text = quoted(line, at)?;
         let constraints = quoted(line, text.end + 1)?;
         let open = constraints.end + 1;
-        let close = (line.as_bytes().get(open) == Some(&b'(')).then(|| closing_parenthesis(line, open)).flatten()?;
-        Some(AsmCall { asm_text: text, end_of_arguments: close + 1 })
+        let close = (line.as_bytes().get(open) == Some(&b'('))
+            .then(|| closing_parenthesis(line, open))
+            .flatten()?;
+        Some(AsmCall {
+            asm_text: text,
+            end_of_arguments: close + 1,
+        })
     };
     parts()
         .map(Some)
@@ -261,7 +309,9 @@ fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let code = after
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         match (byte, code) {
             (b'\\', Some(code)) => {
                 bytes.push(code);
@@ -282,7 +332,9 @@ fn unescape(text: &str) -> String {
 
 /// Takes ` "key"="value"` out of an attribute line.
 fn without_attribute(line: &str, key: &str) -> String {
-    let Some(at) = line.find(key) else { return line.to_string() };
+    let Some(at) = line.find(key) else {
+        return line.to_string();
+    };
     match quoted(line, at + key.len()) {
         Some(value) => format!("{}{}", line[..at].trim_end(), &line[value.end + 1..]),
         None => line.to_string(),
@@ -291,9 +343,13 @@ fn without_attribute(line: &str, key: &str) -> String {
 
 /// Takes `, !srcloc !N` off an instruction: the cookie behind it changes with every edit of the file.
 fn without_srcloc(line: &str) -> String {
-    let Some(at) = find_outside_quotes(line, ", !srcloc !") else { return line.to_string() };
+    let Some(at) = find_outside_quotes(line, ", !srcloc !") else {
+        return line.to_string();
+    };
     let number = at + ", !srcloc !".len();
-    let end = line[number..].find(|c: char| !c.is_ascii_digit()).map_or(line.len(), |i| number + i);
+    let end = line[number..]
+        .find(|c: char| !c.is_ascii_digit())
+        .map_or(line.len(), |i| number + i);
     format!("{}{}", &line[..at], &line[end..])
 }
 

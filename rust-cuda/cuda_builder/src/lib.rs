@@ -70,7 +70,10 @@ impl CudaBuilder {
     /// # Errors
     /// [`CudaBuilderError::UnknownArch`].
     pub fn archs<S: AsRef<str>>(mut self, names: &[S]) -> Result<Self, CudaBuilderError> {
-        self.archs = names.iter().map(|name| name.as_ref().parse()).collect::<Result<_, _>>()?;
+        self.archs = names
+            .iter()
+            .map(|name| name.as_ref().parse())
+            .collect::<Result<_, _>>()?;
         self.archs.dedup();
         Ok(self)
     }
@@ -102,9 +105,11 @@ impl CudaBuilder {
         let toolchain = self.toolchain()?;
         let name = self.crate_name()?;
         let images = self.run(&toolchain, Some(&name), &self.archs[..1])?;
-        let ptx = images.into_iter().next().map(|image| image.ptx).ok_or_else(|| {
-            CudaBuilderError::Marker(format!("{} has no kernels", self.crate_dir.display()))
-        })?;
+        let ptx = images
+            .into_iter()
+            .next()
+            .map(|image| image.ptx)
+            .ok_or_else(|| CudaBuilderError::Marker(format!("{} has no kernels", self.crate_dir.display())))?;
         match &self.copy_to {
             None => Ok(ptx),
             Some(to) => {
@@ -164,7 +169,12 @@ impl CudaBuilder {
         lock.lock().map_err(CudaBuilderError::io("lock", &lock_path))?;
         let bitcode = nested::compile(&toolchain.rustc, &crate_dir, &folder)?;
         let cache = Cache::open(folder.join("cache"))?;
-        let request = Request { toolchain, archs, only: self.only.as_deref(), merge_into };
+        let request = Request {
+            toolchain,
+            archs,
+            only: self.only.as_deref(),
+            merge_into,
+        };
         pipeline::build(request, &bitcode, &crate_name, &cache)
     }
 
@@ -184,8 +194,12 @@ impl CudaBuilder {
             return folder.clone();
         }
         // In a build script: target/<profile>/build/<package>/out.
-        let of_script = std::env::var_os("OUT_DIR").and_then(|out| Some(PathBuf::from(out).ancestors().nth(4)?.to_path_buf()));
+        let of_script =
+            std::env::var_os("OUT_DIR").and_then(|out| Some(PathBuf::from(out).ancestors().nth(4)?.to_path_buf()));
         let of_user = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        of_script.or(of_user).unwrap_or_else(|| self.workspace().join("target")).join("device")
+        of_script
+            .or(of_user)
+            .unwrap_or_else(|| self.workspace().join("target"))
+            .join("device")
     }
 }

@@ -36,7 +36,12 @@ struct Options {
 fn run(arguments: Vec<String>) -> Result<(), String> {
     let mut arguments = arguments.into_iter();
     let command = arguments.next().unwrap_or_default();
-    let mut options = Options { kernels: "kernels-gpu".into(), archs: Vec::new(), only: None, out: None };
+    let mut options = Options {
+        kernels: "kernels-gpu".into(),
+        archs: Vec::new(),
+        only: None,
+        out: None,
+    };
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{name} needs a value\n{USAGE}"));
         match name.as_str() {
@@ -60,7 +65,11 @@ fn run(arguments: Vec<String>) -> Result<(), String> {
 
 fn build(options: &Options) -> Result<(), CudaBuilderError> {
     let start = Instant::now();
-    let archs = if options.archs.is_empty() { vec!["sm_90a".to_string()] } else { options.archs.clone() };
+    let archs = if options.archs.is_empty() {
+        vec!["sm_90a".to_string()]
+    } else {
+        options.archs.clone()
+    };
     let mut builder = CudaBuilder::new(&options.kernels).archs(&archs)?;
     if let Some(family) = &options.only {
         builder = builder.only(family);
@@ -77,7 +86,11 @@ fn build(options: &Options) -> Result<(), CudaBuilderError> {
     }
     print_table(&images);
     let cached = images.iter().filter(|image| image.cached).count();
-    eprintln!("{} image(s), {cached} of them from the cache, in {:.2} s", images.len(), start.elapsed().as_secs_f64());
+    eprintln!(
+        "{} image(s), {cached} of them from the cache, in {:.2} s",
+        images.len(),
+        start.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -86,7 +99,10 @@ fn copy(images: &[Image], out: &PathBuf) -> Result<(), CudaBuilderError> {
     std::fs::create_dir_all(out).map_err(io(format!("create {}", out.display())))?;
     for image in images {
         let files = [(Some(&image.ptx), "ptx"), (image.cubin.as_ref(), "cubin")];
-        for (from, extension) in files.into_iter().filter_map(|(from, extension)| Some((from?, extension))) {
+        for (from, extension) in files
+            .into_iter()
+            .filter_map(|(from, extension)| Some((from?, extension)))
+        {
             let to = out.join(format!("{}.{}.{extension}", image.family, image.arch));
             std::fs::copy(from, &to).map_err(io(format!("write {}", to.display())))?;
         }
@@ -95,9 +111,16 @@ fn copy(images: &[Image], out: &PathBuf) -> Result<(), CudaBuilderError> {
 }
 
 fn print_table(images: &[Image]) {
-    let rows: Vec<_> =
-        images.iter().flat_map(|image| image.kernels.iter().map(move |kernel| (image, kernel))).collect();
-    let width = rows.iter().map(|row| row.1.name.len()).max().unwrap_or(0).max("kernel".len());
+    let rows: Vec<_> = images
+        .iter()
+        .flat_map(|image| image.kernels.iter().map(move |kernel| (image, kernel)))
+        .collect();
+    let width = rows
+        .iter()
+        .map(|row| row.1.name.len())
+        .max()
+        .unwrap_or(0)
+        .max("kernel".len());
     println!(
         "{:width$}  {:7}  {:>9}  {:>12}  {:>11}  {:>11}  {:>11}",
         "kernel", "arch", "registers", "shared_bytes", "stack_bytes", "spill_bytes", "max_threads"
@@ -119,16 +142,36 @@ fn print_table(images: &[Image]) {
 fn toolchain(options: &Options) -> Result<(), CudaBuilderError> {
     let workspace = CudaBuilder::new(&options.kernels).workspace();
     let found = Toolchain::find(&workspace).map_err(CudaBuilderError::NoDeviceCompiler)?;
-    println!("rustc      {} ({}: {})", found.rustc.version, found.rustc.origin, found.rustc.path.display());
+    println!(
+        "rustc      {} ({}: {})",
+        found.rustc.version,
+        found.rustc.origin,
+        found.rustc.path.display()
+    );
     println!("cargo      {}", found.rustc.cargo().display());
-    println!("LLVM       {} ({}: {})", found.llvm.version, found.llvm.origin, found.llvm.llc.display());
+    println!(
+        "LLVM       {} ({}: {})",
+        found.llvm.version,
+        found.llvm.origin,
+        found.llvm.llc.display()
+    );
     match &found.ptxas {
-        Ok(ptxas) => println!("ptxas      {} ({}: {})", ptxas.version, ptxas.origin, ptxas.path.display()),
+        Ok(ptxas) => println!(
+            "ptxas      {} ({}: {})",
+            ptxas.version,
+            ptxas.origin,
+            ptxas.path.display()
+        ),
         Err(missing) => println!("ptxas      {missing}"),
     }
     for name in ["nvdisasm", "cuobjdump"] {
         let place = find_cuda_tool(name, &workspace);
-        println!("{name:10} {}", place.map_or("not found (only `inspect` wants it)".into(), |p| p.display().to_string()));
+        println!(
+            "{name:10} {}",
+            place.map_or("not found (only `inspect` wants it)".into(), |p| p
+                .display()
+                .to_string())
+        );
     }
     Ok(())
 }

@@ -82,7 +82,9 @@ pub fn compile(rustc: &Rustc, crate_dir: &Path, target_dir: &Path) -> Result<Bit
             fs::remove_file(&list).map_err(CudaBuilderError::io("remove", &list))?;
             continue;
         }
-        let (rlibs, objects) = files.into_iter().partition(|file| file.extension().is_some_and(|e| e == "rlib"));
+        let (rlibs, objects) = files
+            .into_iter()
+            .partition(|file| file.extension().is_some_and(|e| e == "rlib"));
         return Ok(Bitcode { objects, rlibs });
     }
     unreachable!("the loop's last round returns")
@@ -104,20 +106,39 @@ fn run_cargo(rustc: &Rustc, crate_dir: &Path, target_dir: &Path, linker: &Path) 
         .env("RUSTC_WRAPPER", "")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\u{1f}")))
         .current_dir(crate_dir)
-        .args(["rustc", "--lib", "--crate-type", "cdylib", "--profile", "device", "--target", TARGET])
-        .args(["-Zbuild-std=core", "--message-format=json-render-diagnostics", "--target-dir"])
+        .args([
+            "rustc",
+            "--lib",
+            "--crate-type",
+            "cdylib",
+            "--profile",
+            "device",
+            "--target",
+            TARGET,
+        ])
+        .args([
+            "-Zbuild-std=core",
+            "--message-format=json-render-diagnostics",
+            "--target-dir",
+        ])
         .arg(target_dir);
     for setting in PROFILE {
         command.arg("--config").arg(format!("profile.device.{setting}"));
     }
     let shown = format!("{command:?}");
-    let result = command.output().map_err(|source| CudaBuilderError::Io { what: format!("run {shown}"), source })?;
+    let result = command.output().map_err(|source| CudaBuilderError::Io {
+        what: format!("run {shown}"),
+        source,
+    })?;
     let stderr = String::from_utf8_lossy(&result.stderr);
     if !result.status.success() {
         return Err(CudaBuilderError::BuildFailed(stderr.into_owned()));
     }
     linked_output(&String::from_utf8_lossy(&result.stdout)).ok_or_else(|| {
-        CudaBuilderError::BuildFailed(format!("cargo reported no linked output for {}\n{stderr}", crate_dir.display()))
+        CudaBuilderError::BuildFailed(format!(
+            "cargo reported no linked output for {}\n{stderr}",
+            crate_dir.display()
+        ))
     })
 }
 
@@ -125,7 +146,10 @@ fn run_cargo(rustc: &Rustc, crate_dir: &Path, target_dir: &Path, linker: &Path) 
 fn linked_output(messages: &str) -> Option<PathBuf> {
     messages.lines().rev().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_cdylib = message["target"]["crate_types"].as_array()?.iter().any(|kind| kind == "cdylib");
+        let is_cdylib = message["target"]["crate_types"]
+            .as_array()?
+            .iter()
+            .any(|kind| kind == "cdylib");
         (message["reason"] == "compiler-artifact" && is_cdylib)
             .then(|| message["filenames"][0].as_str().map(PathBuf::from))
             .flatten()
@@ -135,11 +159,35 @@ fn linked_output(messages: &str) -> Option<PathBuf> {
 /// Takes out what an outer cargo set for its own build: flags, wrappers, target, profile. What configures the user's
 /// cargo (home, network, registries) stays.
 fn clean_environment(command: &mut Command) {
-    const KEPT: &[&str] = &["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_"];
+    const KEPT: &[&str] = &[
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_NET_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+    ];
     const DROPPED: &[&str] = &[
-        "RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER",
-        "RUSTUP_TOOLCHAIN", "CLIPPY_ARGS", "TARGET", "HOST", "PROFILE", "OUT_DIR", "OPT_LEVEL", "DEBUG", "NUM_JOBS",
-        "MAKEFLAGS", "MFLAGS", "__CARGO_FIX_YOLO", "__CARGO_DEFAULT_LIB_METADATA",
+        "RUSTFLAGS",
+        "RUSTDOCFLAGS",
+        "RUSTC",
+        "RUSTDOC",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_LINKER",
+        "RUSTUP_TOOLCHAIN",
+        "CLIPPY_ARGS",
+        "TARGET",
+        "HOST",
+        "PROFILE",
+        "OUT_DIR",
+        "OPT_LEVEL",
+        "DEBUG",
+        "NUM_JOBS",
+        "MAKEFLAGS",
+        "MFLAGS",
+        "__CARGO_FIX_YOLO",
+        "__CARGO_DEFAULT_LIB_METADATA",
     ];
     for (name, _) in std::env::vars_os() {
         let Some(text) = name.to_str() else { continue };

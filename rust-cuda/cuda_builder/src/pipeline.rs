@@ -70,11 +70,18 @@ pub fn build(
     let linked = link(llvm, bitcode, cache)?;
     let edited = ir::edit(&linked, crate_name)?;
     let groups = group(request, edited.kernels)?;
-    let families =
-        parallel(&groups, |(name, kernels)| optimise(llvm, &edited.text, name, kernels, cache)).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let jobs: Vec<(&Family, NvvmArch)> =
-        families.iter().flat_map(|family| request.archs.iter().map(move |&arch| (family, arch))).collect();
-    let outcomes = parallel(&jobs, |&(family, arch)| assemble(request.toolchain, family, arch, cache));
+    let families = parallel(&groups, |(name, kernels)| {
+        optimise(llvm, &edited.text, name, kernels, cache)
+    })
+    .into_iter()
+    .collect::<Result<Vec<_>, _>>()?;
+    let jobs: Vec<(&Family, NvvmArch)> = families
+        .iter()
+        .flat_map(|family| request.archs.iter().map(move |&arch| (family, arch)))
+        .collect();
+    let outcomes = parallel(&jobs, |&(family, arch)| {
+        assemble(request.toolchain, family, arch, cache)
+    });
 
     // All refusals at once: who changes a kernel wants to see what it did on every architecture.
     let mut images = Vec::new();
@@ -86,7 +93,11 @@ pub fn build(
             Err(other) => return Err(other),
         }
     }
-    if refusals.is_empty() { Ok(images) } else { Err(CudaBuilderError::Gate(refusals)) }
+    if refusals.is_empty() {
+        Ok(images)
+    } else {
+        Err(CudaBuilderError::Gate(refusals))
+    }
 }
 
 /// Links the crate's objects and what they need of its dependencies; returns the module's text.
@@ -96,7 +107,10 @@ fn link(llvm: &Llvm, bitcode: &Bitcode, cache: &Cache) -> Result<String, CudaBui
     let (path, _) = cache.file(&["linked", &unique], "bc", |out| {
         // `--only-needed` does not apply to the first file: the kernel crate comes in whole.
         let mut command = Command::new(&llvm.link);
-        command.args(["--only-needed", "--ignore-non-bitcode"]).args(&bitcode.objects).args(&bitcode.rlibs);
+        command
+            .args(["--only-needed", "--ignore-non-bitcode"])
+            .args(&bitcode.objects)
+            .args(&bitcode.rlibs);
         run(command.arg("-o").arg(out)).map(drop)
     })?;
     let text = run(Command::new(&llvm.dis).arg(&path).args(["-o", "-"]));
@@ -157,38 +171,51 @@ fn optimise(
         fs::remove_file(&source).map_err(CudaBuilderError::io("remove", &source))?;
         result.map(drop)
     })?;
-    Ok(Family { name: name.to_string(), kernels: kernels.to_vec(), optimised, optimised_hash, cached })
+    Ok(Family {
+        name: name.to_string(),
+        kernels: kernels.to_vec(),
+        optimised,
+        optimised_hash,
+        cached,
+    })
 }
 
 /// The text of what `public` kernels need of the module. `beside` names a path in the folder for temporary files.
 fn extract(llvm: &Llvm, module: &str, public: &str, beside: &Path) -> Result<String, CudaBuilderError> {
     let source = beside.with_extension("module.ll");
     fs::write(&source, module).map_err(CudaBuilderError::io("write", &source))?;
-    let result = run(Command::new(&llvm.opt).args(["-S", "-passes=internalize,globaldce", public]).arg(&source));
+    let result = run(Command::new(&llvm.opt)
+        .args(["-S", "-passes=internalize,globaldce", public])
+        .arg(&source));
     fs::remove_file(&source).map_err(CudaBuilderError::io("remove", &source))?;
     let text = String::from_utf8_lossy(&result?.stdout).into_owned();
     // The first line is a comment with the temporary file's name.
-    Ok(text.split_once('\n').map_or(String::new(), |(_, code)| code.to_string()))
+    Ok(text
+        .split_once('\n')
+        .map_or(String::new(), |(_, code)| code.to_string()))
 }
 
 /// Floating point is exact: nothing is contracted, division and square root are IEEE's, subnormals stay.
-const LLC_FLAGS: &[&str] =
-    &["-O3", "--fp-contract=off", "-nvptx-fma-level=0", "-nvptx-prec-divf32=2", "-nvptx-prec-sqrtf32"];
+const LLC_FLAGS: &[&str] = &[
+    "-O3",
+    "--fp-contract=off",
+    "-nvptx-fma-level=0",
+    "-nvptx-prec-divf32=2",
+    "-nvptx-prec-sqrtf32",
+];
 const PTXAS_FLAGS: &[&str] = &["-O3", "-v", "-fmad=false"];
 
 /// PTX and cubin of a family for one architecture, gated.
-fn assemble(
-    toolchain: &Toolchain,
-    family: &Family,
-    arch: NvvmArch,
-    cache: &Cache,
-) -> Result<Image, CudaBuilderError> {
+fn assemble(toolchain: &Toolchain, family: &Family, arch: NvvmArch, cache: &Cache) -> Result<Image, CudaBuilderError> {
     let llvm = &toolchain.llvm;
     let llc_flags = format!("{LLC_FLAGS:?} {arch} {}", arch.ptx_feature());
     let key = ["ptx", &llvm.version, &llc_flags, &family.optimised_hash];
     let (ptx, ptx_cached) = cache.file(&key, "ptx", |out| {
         let mut command = Command::new(&llvm.llc);
-        command.args(LLC_FLAGS).arg(format!("-mcpu={arch}")).arg(format!("-mattr=+{}", arch.ptx_feature()));
+        command
+            .args(LLC_FLAGS)
+            .arg(format!("-mcpu={arch}"))
+            .arg(format!("-mattr=+{}", arch.ptx_feature()));
         run(command.arg(&family.optimised).arg("-o").arg(out)).map(drop)
     })?;
     let ptx_text = fs::read_to_string(&ptx).map_err(CudaBuilderError::io("read", &ptx))?;
@@ -209,7 +236,12 @@ fn assemble(
         let (folder, cubin_cached) = cache.file(&key, "assembled", |out| {
             fs::create_dir(out).map_err(CudaBuilderError::io("create the folder", out))?;
             let mut command = Command::new(&ptxas.path);
-            command.args(PTXAS_FLAGS).arg(format!("-arch={arch}")).arg(&image.ptx).arg("-o").arg(out.join("cubin"));
+            command
+                .args(PTXAS_FLAGS)
+                .arg(format!("-arch={arch}"))
+                .arg(&image.ptx)
+                .arg("-o")
+                .arg(out.join("cubin"));
             let result = run(&mut command)?;
             let log = out.join("log");
             fs::write(&log, [result.stdout, result.stderr].concat()).map_err(CudaBuilderError::io("write", &log))
@@ -222,7 +254,11 @@ fn assemble(
             return Err(CudaBuilderError::Gate(refusals));
         }
         let used = |kernel: &Kernel| report.kernels.iter().find(|used| used.name == kernel.name);
-        image.kernels = family.kernels.iter().map(|kernel| resources(kernel, used(kernel))).collect();
+        image.kernels = family
+            .kernels
+            .iter()
+            .map(|kernel| resources(kernel, used(kernel)))
+            .collect();
         image.cubin = Some(folder.join("cubin"));
         image.cached &= cubin_cached;
     }
@@ -231,7 +267,11 @@ fn assemble(
 
 fn resources(kernel: &Kernel, used: Option<&Resources>) -> Resources {
     let used = used.cloned().unwrap_or_default();
-    Resources { name: kernel.name.clone(), max_threads: kernel.threads, ..used }
+    Resources {
+        name: kernel.name.clone(),
+        max_threads: kernel.threads,
+        ..used
+    }
 }
 
 /// Checks that the PTX holds every kernel with its launch bounds, and nothing unresolved.
@@ -239,17 +279,31 @@ fn check_ptx(ptx: &str, kernels: &[Kernel]) -> Result<(), CudaBuilderError> {
     for kernel in kernels {
         let entry = format!(".entry {}(", kernel.name);
         let Some((_, header)) = ptx.split_once(&entry) else {
-            return Err(CudaBuilderError::Ir(format!("kernel {} is missing from the PTX", kernel.name)));
+            return Err(CudaBuilderError::Ir(format!(
+                "kernel {} is missing from the PTX",
+                kernel.name
+            )));
         };
         let header = header.split('{').next().unwrap_or(header);
-        let has = |directive: &str, value: u32| value == 0 || header.contains(&format!("{directive} {value}\n"));
+        let words: Vec<&str> = header.split_whitespace().collect();
+        let has = |directive: &str, value: u32| {
+            value == 0
+                || words
+                    .windows(2)
+                    .any(|pair| pair[0] == directive && pair[1] == value.to_string())
+        };
         if !has(".maxntid", kernel.threads) || !has(".minnctapersm", kernel.min_blocks) {
-            let message = format!("LLVM dropped the launch bounds of kernel {}: the PTX has {header:?}", kernel.name);
+            let message = format!(
+                "LLVM dropped the launch bounds of kernel {}: the PTX has {header:?}",
+                kernel.name
+            );
             return Err(CudaBuilderError::Ir(message));
         }
     }
     if let Some(line) = ptx.lines().find(|line| line.starts_with(".extern .func")) {
-        return Err(CudaBuilderError::Ir(format!("a function has no definition on the GPU: {line}")));
+        return Err(CudaBuilderError::Ir(format!(
+            "a function has no definition on the GPU: {line}"
+        )));
     }
     Ok(())
 }
@@ -257,18 +311,26 @@ fn check_ptx(ptx: &str, kernels: &[Kernel]) -> Result<(), CudaBuilderError> {
 /// Runs a program that must succeed.
 fn run(command: &mut Command) -> Result<std::process::Output, CudaBuilderError> {
     let shown = format!("{command:?}");
-    let result =
-        command.output().map_err(|source| CudaBuilderError::Io { what: format!("run {shown}"), source })?;
+    let result = command.output().map_err(|source| CudaBuilderError::Io {
+        what: format!("run {shown}"),
+        source,
+    })?;
     if result.status.success() {
         return Ok(result);
     }
-    let output = format!("{}{}", String::from_utf8_lossy(&result.stdout), String::from_utf8_lossy(&result.stderr));
+    let output = format!(
+        "{}{}",
+        String::from_utf8_lossy(&result.stdout),
+        String::from_utf8_lossy(&result.stderr)
+    );
     Err(CudaBuilderError::ToolFailed { command: shown, output })
 }
 
 /// Applies `f` to every item, on all cores; results in the items' order.
 fn parallel<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
+    let workers = std::thread::available_parallelism()
+        .map_or(1, |n| n.get())
+        .min(items.len());
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(items.len()));
     std::thread::scope(|scope| {
@@ -276,7 +338,9 @@ fn parallel<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R>
             scope.spawn(|| {
                 while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < items.len()) {
                     let result = f(&items[i]);
-                    done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((i, result));
+                    done.lock()
+                        .unwrap_or_else(|poisoned| poisoned.into_inner())
+                        .push((i, result));
                 }
             });
         }

@@ -39,12 +39,19 @@ pub fn parse(log: &str) -> Report {
     let mut subject: Option<String> = None;
     for line in log.lines() {
         if let Some(code) = advisory_code(line) {
-            let named = quoted_after(line, "function '").or_else(|| entry.as_ref().map(|kernel| kernel.name.clone()));
-            let message = line[line.find(code).unwrap_or(0)..].trim_start_matches('(');
-            report.advisories.push((named, format!("({message}")));
+            let text = line
+                .split_once(code)
+                .map_or(line, |parts| parts.1)
+                .trim_start_matches([')', ':', ' ']);
+            report
+                .advisories
+                .push((quoted_after(line, "function '"), format!("{code}: {text}")));
         } else if let Some(name) = quoted_after(line, "Compiling entry function '") {
             report.kernels.extend(entry.take());
-            entry = Some(Resources { name, ..Resources::default() });
+            entry = Some(Resources {
+                name,
+                ..Resources::default()
+            });
         } else if let Some((_, name)) = line.split_once("Function properties for ") {
             subject = Some(name.trim().trim_matches('\'').to_string());
         } else if line.contains("bytes stack frame") {
@@ -77,48 +84,58 @@ pub fn parse(log: &str) -> Report {
 /// A kernel must not use local memory, not spill, and ptxas must have no performance message for it (wgmma
 /// serialised, `setmaxnreg` ignored), unless its marker has `allow_local`.
 pub fn gate(report: &Report, kernels: &[Kernel], arch: NvvmArch) -> Vec<String> {
-    let reason = |name: &str| kernels.iter().find(|k| k.name == name).and_then(|k| k.allow_local.as_deref());
+    let reason = |name: &str| {
+        kernels
+            .iter()
+            .find(|k| k.name == name)
+            .and_then(|k| k.allow_local.as_deref())
+    };
     let mut refusals = Vec::new();
     for kernel in &report.kernels {
         if kernel.stack_bytes + kernel.spill_bytes > 0 && reason(&kernel.name).is_none() {
             refusals.push(format!(
-                "kernel {} for {arch}: {} bytes of stack, {} bytes of spills, with {} registers. {ADVICE}",
+                "kernel {} for {arch}: {} bytes of stack, {} bytes of spills, with {} registers",
                 kernel.name, kernel.stack_bytes, kernel.spill_bytes, kernel.registers
             ));
         }
     }
     // A function that was not inlined, or a message without a name, belongs to any of the kernels.
     let all_excused = kernels.iter().all(|kernel| kernel.allow_local.is_some());
+    let names: Vec<_> = kernels.iter().map(|kernel| kernel.name.as_str()).collect();
+    let any = format!("one of {}", names.join(", "));
     for function in report.functions.iter().filter(|_| !all_excused) {
         refusals.push(format!(
-            "device function {} for {arch}, called by a kernel of family {}: {} bytes of stack, {} bytes of spills. \
-             Mark it #[inline(always)], or: {ADVICE}",
-            function.name,
-            kernels.first().map_or("?", |kernel| kernel.family.as_str()),
-            function.stack_bytes,
-            function.spill_bytes
+            "device function {} for {arch}, called by {any}: {} bytes of stack, {} bytes of spills; mark it \
+             #[inline(always)]",
+            function.name, function.stack_bytes, function.spill_bytes
         ));
     }
     for (name, message) in &report.advisories {
         let excused = name.as_deref().map_or(all_excused, |name| reason(name).is_some());
         if !excused {
-            let name = name.as_deref().unwrap_or("(not named)");
-            refusals.push(format!("kernel {name} for {arch}: ptxas says {message}. {ADVICE}"));
+            let name = name.as_ref().unwrap_or(&any);
+            refusals.push(format!("kernel {name} for {arch}: ptxas says {message}"));
         }
     }
+    refusals.sort();
     refusals
 }
 
-const ADVICE: &str = "Index arrays with constants only (unroll by macro or const), start accumulators from zeroed() \
-    instead of an array literal, lower min_blocks or threads, or use fewer registers; if it is meant to be so, say why: \
-    #[kernel(allow_local = \"why\")]";
+/// What to do about a refusal.
+pub const ADVICE: &str = "To pass: index arrays with constants only (unroll by macro or const recursion), start \
+    accumulators from zeroed() instead of an array literal, ask for fewer min_blocks or threads, hold less in \
+    registers. Where it is meant to be so, say why: #[kernel(allow_local = \"why\")].";
 
 /// `C7510` of a line with a C75xx message.
 fn advisory_code(line: &str) -> Option<&str> {
     let at = line.match_indices("C75").map(|(at, _)| at).find(|&at| {
-        let alone_before = at == 0 || !line.as_bytes()[at - 1].is_ascii_alphanumeric();
-        let digits = line[at + 1..].bytes().take_while(u8::is_ascii_digit).count();
-        alone_before && digits == 4
+        let in_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let alone_before = at == 0 || !in_word(line.as_bytes()[at - 1]);
+        let digits = line[at + 1..]
+            .bytes()
+            .take_while(|&byte| in_word(byte))
+            .collect::<Vec<_>>();
+        alone_before && digits.len() == 4 && digits.iter().all(u8::is_ascii_digit)
     })?;
     Some(&line[at..at + 5])
 }

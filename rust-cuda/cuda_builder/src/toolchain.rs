@@ -13,7 +13,12 @@ use std::process::Command;
 pub const TARGET: &str = "nvptx64-nvidia-cuda";
 
 /// The environment variables that choose a program. A build script should rerun when one of them changes.
-pub const ENV_VARS: &[&str] = &["CUDA_BUILDER_RUSTC", "CUDA_BUILDER_LLVM", "CUDA_BUILDER_PTXAS", "CUDA_HOME"];
+pub const ENV_VARS: &[&str] = &[
+    "CUDA_BUILDER_RUSTC",
+    "CUDA_BUILDER_LLVM",
+    "CUDA_BUILDER_PTXAS",
+    "CUDA_HOME",
+];
 
 /// Compiler flags for every device crate, `core` included. They double as the test of a candidate.
 ///
@@ -122,13 +127,27 @@ impl Toolchain {
                 }
             };
             match Llvm::find(&rustc) {
-                Ok(llvm) => return Ok(Toolchain { rustc, llvm, ptxas: Ptxas::find(workspace) }),
+                Ok(llvm) => {
+                    return Ok(Toolchain {
+                        rustc,
+                        llvm,
+                        ptxas: Ptxas::find(workspace),
+                    });
+                }
                 Err(reasons) => {
-                    tried.push(format!("{origin}, {}: usable, but {}", path.display(), reasons.join("; ")));
+                    tried.push(format!(
+                        "{origin}, {}: usable, but {}",
+                        path.display(),
+                        reasons.join("; ")
+                    ));
                 }
             }
         }
-        Err(Missing { what: "device compiler (rustc and LLVM tools)".into(), tried, advice: COMPILER_ADVICE.into() })
+        Err(Missing {
+            what: "device compiler (rustc and LLVM tools)".into(),
+            tried,
+            advice: COMPILER_ADVICE.into(),
+        })
     }
 }
 
@@ -181,10 +200,14 @@ impl Rustc {
         let field = |name: &str| verbose.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let version = verbose.lines().next().unwrap_or_default().trim().to_string();
         let host = field("host:").ok_or("`rustc -vV` names no host")?.to_string();
-        let llvm = field("LLVM version:").ok_or("`rustc -vV` names no LLVM version")?.to_string();
+        let llvm = field("LLVM version:")
+            .ok_or("`rustc -vV` names no LLVM version")?
+            .to_string();
         let sysroot = PathBuf::from(output(device_command(path).args(["--print", "sysroot"]))?.trim());
         if !sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file() {
-            return Err(format!("{version} has no source of `core` in its sysroot (component rust-src)"));
+            return Err(format!(
+                "{version} has no source of `core` in its sysroot (component rust-src)"
+            ));
         }
         let mut probe = device_command(path);
         probe.args(DEVICE_FLAGS).args(["--target", TARGET, "--print", "cfg"]);
@@ -192,13 +215,24 @@ impl Rustc {
         if !cfg.contains("target_arch=\"nvptx64\"") {
             return Err(format!("{version} does not know the target {TARGET}"));
         }
-        Ok(Rustc { path: path.to_path_buf(), sysroot, version, host, llvm, origin: origin.to_string() })
+        Ok(Rustc {
+            path: path.to_path_buf(),
+            sysroot,
+            version,
+            host,
+            llvm,
+            origin: origin.to_string(),
+        })
     }
 
     /// The cargo to run with this compiler: its own where it has one, else the one in `CARGO` or on PATH.
     pub fn cargo(&self) -> PathBuf {
         let own = self.sysroot.join("bin").join(exe("cargo"));
-        if own.is_file() { own } else { env_path("CARGO").unwrap_or_else(|| PathBuf::from("cargo")) }
+        if own.is_file() {
+            own
+        } else {
+            env_path("CARGO").unwrap_or_else(|| PathBuf::from("cargo"))
+        }
     }
 }
 
@@ -212,7 +246,11 @@ impl Llvm {
         } else {
             let own = rustc.sysroot.join("lib/rustlib").join(&rustc.host).join("bin");
             places.push((own, String::new(), "the toolchain's llvm-tools".into()));
-            places.push((format!("/usr/lib/llvm-{major}/bin").into(), String::new(), format!("LLVM {major} package")));
+            places.push((
+                format!("/usr/lib/llvm-{major}/bin").into(),
+                String::new(),
+                format!("LLVM {major} package"),
+            ));
             for folder in path_folders() {
                 places.push((folder.clone(), format!("-{major}"), "PATH".into()));
                 places.push((folder, String::new(), "PATH".into()));
@@ -220,7 +258,7 @@ impl Llvm {
         }
         let mut reasons = Vec::new();
         for (folder, suffix, origin) in places {
-            let tool = |name: &str| folder.join(exe(&format!("{name}{suffix}")));
+            let tool = |name: &str| folder.join(exe(format!("{name}{suffix}")));
             if !tool("llc").is_file() {
                 // PATH has many folders; only the named places are worth a line.
                 if origin != "PATH" {
@@ -281,21 +319,34 @@ impl Ptxas {
                 }
             };
             match ptxas_version(&text) {
-                Some(version) => return Ok(Ptxas { path, version: version.to_string(), origin }),
+                Some(version) => {
+                    return Ok(Ptxas {
+                        path,
+                        version: version.to_string(),
+                        origin,
+                    });
+                }
                 None => tried.push(format!("{origin}, {}: names no version", path.display())),
             }
         }
         if tried.is_empty() {
             tried.push("CUDA_BUILDER_PTXAS, .toolchain/bin, CUDA_HOME, PATH, /usr/local/cuda: not there".into());
         }
-        Err(Missing { what: "ptxas".into(), tried, advice: PTXAS_ADVICE.into() })
+        Err(Missing {
+            what: "ptxas".into(),
+            tried,
+            advice: PTXAS_ADVICE.into(),
+        })
     }
 }
 
 /// Where another CUDA program, such as `nvdisasm` or `cuobjdump`, is; `None` if nowhere.
 pub fn find_cuda_tool(name: &str, workspace: &Path) -> Option<PathBuf> {
     let env = format!("CUDA_BUILDER_{}", name.to_uppercase());
-    cuda_places(name, &env, workspace).into_iter().map(|place| place.0).next()
+    cuda_places(name, &env, workspace)
+        .into_iter()
+        .map(|place| place.0)
+        .next()
 }
 
 /// The existing files that may be the CUDA program `name`, best first.
@@ -308,8 +359,15 @@ fn cuda_places(name: &str, env: &str, workspace: &Path) -> Vec<(PathBuf, String)
     for variable in ["CUDA_HOME", "CUDA_PATH"] {
         places.extend(env_path(variable).map(|home| (home.join("bin").join(&name), variable.to_string())));
     }
-    places.extend(path_folders().into_iter().map(|folder| (folder.join(&name), "PATH".to_string())));
-    places.push((Path::new("/usr/local/cuda/bin").join(&name), "/usr/local/cuda".to_string()));
+    places.extend(
+        path_folders()
+            .into_iter()
+            .map(|folder| (folder.join(&name), "PATH".to_string())),
+    );
+    places.push((
+        Path::new("/usr/local/cuda/bin").join(&name),
+        "/usr/local/cuda".to_string(),
+    ));
     places.retain(|(path, _)| path.is_file());
     places
 }
@@ -326,8 +384,11 @@ fn device_command(rustc: &Path) -> Command {
 /// Takes rustup's toolchain folders out of `LD_LIBRARY_PATH`, where cargo puts them for build scripts and tests.
 pub(crate) fn clean_library_path(command: &mut Command) {
     for variable in ["LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"] {
-        let Some(value) = std::env::var_os(variable) else { continue };
-        let kept = std::env::split_paths(&value).filter(|path| !path.components().any(|c| c.as_os_str() == "toolchains"));
+        let Some(value) = std::env::var_os(variable) else {
+            continue;
+        };
+        let kept =
+            std::env::split_paths(&value).filter(|path| !path.components().any(|c| c.as_os_str() == "toolchains"));
         match std::env::join_paths(kept) {
             Ok(value) if !value.is_empty() => command.env(variable, value),
             _ => command.env_remove(variable),
@@ -340,7 +401,11 @@ fn output(command: &mut Command) -> Result<String, String> {
     let result = command.output().map_err(|e| format!("cannot be run: {e}"))?;
     if !result.status.success() {
         let stderr = String::from_utf8_lossy(&result.stderr);
-        return Err(stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("fails without a word").to_string());
+        return Err(stderr
+            .lines()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("fails without a word")
+            .to_string());
     }
     Ok(String::from_utf8_lossy(&result.stdout).into_owned())
 }
@@ -360,11 +425,13 @@ fn major(version: &str) -> &str {
 }
 
 fn env_path(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 fn path_folders() -> Vec<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_else(OsString::new)).collect()
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect()
 }
 
 fn exe(name: impl AsRef<OsStr>) -> OsString {
@@ -381,7 +448,10 @@ mod tests {
     fn versions_are_read_from_what_the_tools_print() {
         let llc = "Debian LLVM version 22.1.8\n  Optimized build.\n";
         assert_eq!(llvm_version(llc), Some("22.1.8"));
-        assert_eq!(llvm_version("LLVM (http://llvm.org/):\n  LLVM version 22.1.4-rust-1.97.0-nightly\n"), Some("22.1.4-rust-1.97.0-nightly"));
+        assert_eq!(
+            llvm_version("LLVM (http://llvm.org/):\n  LLVM version 22.1.4-rust-1.97.0-nightly\n"),
+            Some("22.1.4-rust-1.97.0-nightly")
+        );
         assert_eq!(llvm_version("no such program"), None);
         let ptxas = "Cuda compilation tools, release 13.0, V13.0.88\nBuild cuda_13.0.r13.0/compiler.36424714_0\n";
         assert_eq!(ptxas_version(ptxas), Some("13.0.88"));
@@ -390,7 +460,10 @@ mod tests {
 
     #[test]
     fn a_compiler_that_is_not_there_is_a_reason_not_a_panic() {
-        assert_eq!(Rustc::check(Path::new("/nonexistent/rustc"), "test").unwrap_err(), "not there");
+        assert_eq!(
+            Rustc::check(Path::new("/nonexistent/rustc"), "test").unwrap_err(),
+            "not there"
+        );
     }
 
     #[test]
@@ -401,7 +474,13 @@ mod tests {
             advice: COMPILER_ADVICE.into(),
         };
         let text = missing.to_string();
-        for part in ["rustup toolchain stable", "./setup", "rust-web-src", "llvm-tools", "CUDA_BUILDER_RUSTC"] {
+        for part in [
+            "rustup toolchain stable",
+            "./setup",
+            "rust-web-src",
+            "llvm-tools",
+            "CUDA_BUILDER_RUSTC",
+        ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
     }
