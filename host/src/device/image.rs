@@ -1,7 +1,7 @@
 //! Kernel images embedded at build time.
 
 /// One kernel family compiled for one architecture.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Image {
     /// Architecture, as `sm_90a`.
     pub arch: &'static str,
@@ -18,7 +18,7 @@ pub struct Image {
 }
 
 /// What one kernel uses, as ptxas reports it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Resources {
     /// The kernel's name.
     pub name: &'static str,
@@ -35,7 +35,7 @@ pub struct Resources {
 }
 
 /// What the images were built with.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Toolchain {
     /// `rustc --version` of the device compiler.
     pub rustc: &'static str,

@@ -22,132 +22,27 @@ mod cuda;
 mod error;
 pub mod image;
 mod info;
+mod launch;
 mod simulator;
+mod spec;
 mod stream;
 
 pub use buffer::{Buffer, Pod};
 pub use error::DeviceError;
 pub use info::{ClockState, DeviceInfo};
+pub use launch::LaunchDims;
 pub use simt::Dim3;
+pub use spec::{DeviceSpec, SimtOptions};
 pub use stream::{Event, Graph, Stream};
 
 use cuda::Cuda;
 use cuda_std::launch::{Kernel, KernelArgs};
-use error::dim;
 use simulator::Simulator;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 /// Result of a device operation.
 pub type Result<T, E = DeviceError> = std::result::Result<T, E>;
-
-/// Which device to open. From text: `auto`, `cuda`, `cuda:1`, `simt`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceSpec {
-    /// The first CUDA device if there is one, else the simulator.
-    #[default]
-    Auto,
-    /// The CUDA device of this number.
-    Cuda(u32),
-    /// The simulator, with all checks on.
-    Simt,
-}
-
-impl FromStr for DeviceSpec {
-    type Err = DeviceError;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "auto" => Ok(DeviceSpec::Auto),
-            "cuda" => Ok(DeviceSpec::Cuda(0)),
-            "simt" => Ok(DeviceSpec::Simt),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|ordinal| ordinal.parse().ok())
-                .map(DeviceSpec::Cuda)
-                .ok_or_else(|| DeviceError::Spec { text: text.to_string() }),
-        }
-    }
-}
-
-impl fmt::Display for DeviceSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DeviceSpec::Auto => f.write_str("auto"),
-            DeviceSpec::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
-            DeviceSpec::Simt => f.write_str("simt"),
-        }
-    }
-}
-
-/// How the simulator runs kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SimtOptions {
-    /// Check every access (bounds, alignment, unwritten memory, races). Slower by about ten times.
-    pub checks: bool,
-    /// Run threads in an order drawn from this seed in place of the fixed one.
-    pub seed: Option<u64>,
-    /// Threads of the host to run blocks on; 0 means one a core.
-    pub workers: usize,
-}
-
-impl Default for SimtOptions {
-    /// All checks, fixed order, all cores.
-    fn default() -> Self {
-        SimtOptions {
-            checks: true,
-            seed: None,
-            workers: 0,
-        }
-    }
-}
-
-/// The shape of a launch.
-#[derive(Clone, Copy, Debug)]
-pub struct LaunchDims {
-    /// Blocks.
-    pub grid: Dim3,
-    /// Threads of a block.
-    pub block: Dim3,
-    /// Dynamic shared memory of a block in bytes.
-    pub shared_bytes: u32,
-    /// Programmatic dependent launch: the kernel may start before the one ahead of it in the stream has ended, and waits
-    /// for it itself. The simulator runs one kernel at a time and ignores this.
-    pub pdl: bool,
-}
-
-impl LaunchDims {
-    /// `grid` blocks of `block` threads, without dynamic shared memory.
-    pub fn new(grid: impl Into<Dim3>, block: impl Into<Dim3>) -> Self {
-        LaunchDims {
-            grid: grid.into(),
-            block: block.into(),
-            shared_bytes: 0,
-            pdl: false,
-        }
-    }
-
-    /// The same with `bytes` of dynamic shared memory a block.
-    pub fn shared(self, bytes: u32) -> Self {
-        LaunchDims {
-            shared_bytes: bytes,
-            ..self
-        }
-    }
-
-    /// The same as a programmatic dependent launch.
-    pub fn dependent(self) -> Self {
-        LaunchDims { pdl: true, ..self }
-    }
-}
-
-impl Default for LaunchDims {
-    /// One block of one thread.
-    fn default() -> Self {
-        LaunchDims::new(1, 1)
-    }
-}
 
 /// A device kernels run on. Cheap to clone; the clones are the same device, and it stays open while a clone, buffer,
 /// stream, event or graph of it lives.
@@ -181,6 +76,15 @@ impl Device {
     /// A CUDA device that was asked for by number and is not there, or does not open. `Auto` falls back to the simulator
     /// only where there is no CUDA device, not where one fails.
     pub fn open(spec: &DeviceSpec) -> Result<Device> {
+        Device::open_with_images(spec, image::IMAGES)
+    }
+
+    /// Opens a device whose kernels come from these images and not from those embedded in the binary. The simulator needs
+    /// none.
+    ///
+    /// # Errors
+    /// Those of [`Device::open`].
+    pub fn open_with_images(spec: &DeviceSpec, images: &'static [image::Image]) -> Result<Device> {
         let ordinal = match *spec {
             DeviceSpec::Simt => return Ok(Device::simt_with(SimtOptions::default())),
             DeviceSpec::Cuda(ordinal) => ordinal,
@@ -193,7 +97,7 @@ impl Device {
             },
         };
         libcuda::available().map_err(|why| DeviceError::NoCuda { why })?;
-        let (cuda, info) = Cuda::open(ordinal)?;
+        let (cuda, info) = Cuda::open(ordinal, images)?;
         Ok(Device {
             inner: Arc::new(Inner {
                 info,
@@ -269,7 +173,7 @@ impl Device {
         args: A,
     ) -> Result<()> {
         stream.must_be_of(self)?;
-        self.check_dims(kernel, &dims)?;
+        dims.check(&kernel.meta, self.info())?;
         match (self.backend(), stream.handle()) {
             (Backend::Cuda(cuda), stream::StreamHandle::Cuda(stream)) => {
                 args.with_pointers(|params| cuda.launch(stream, &kernel.meta, &dims, params))
@@ -346,45 +250,5 @@ impl Device {
     /// Whether the other is the same open device.
     fn is(&self, other: &Device) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
-    /// Refuses launches that the driver or the simulator would refuse with less to say.
-    fn check_dims<A>(&self, kernel: &Kernel<A>, dims: &LaunchDims) -> Result<()> {
-        let (grid, block, info) = (dims.grid, dims.block, self.info());
-        let refuse = |why: String| {
-            Err(DeviceError::LaunchConfig {
-                kernel: kernel.meta.name.to_string(),
-                grid,
-                block,
-                why,
-            })
-        };
-        if [grid.x, grid.y, grid.z, block.x, block.y, block.z].contains(&0) {
-            return refuse("a dimension is 0; skip the launch when there is nothing to do".to_string());
-        }
-        if grid.x > i32::MAX as u32 || grid.y > 65_535 || grid.z > 65_535 {
-            return refuse("the largest grid is 2147483647x65535x65535".to_string());
-        }
-        let threads = u64::from(block.x) * u64::from(block.y) * u64::from(block.z);
-        let bound = kernel.meta.max_threads;
-        if bound != 0 && threads > u64::from(bound) {
-            return refuse(format!(
-                "a block has {threads} threads, and the kernel was built for {bound} at most"
-            ));
-        }
-        if threads > 1024 || block.z > 64 {
-            return refuse(format!(
-                "a block of {} has {threads} threads; the limits are 1024, and 64 in z",
-                dim(block)
-            ));
-        }
-        if dims.shared_bytes > info.shared_bytes_per_block {
-            let limit = info.shared_bytes_per_block;
-            return refuse(format!(
-                "{} bytes of shared memory; the device has {limit} a block",
-                dims.shared_bytes
-            ));
-        }
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod nvml;
 
 pub(super) use graph::CudaGraph;
 
+use super::image::Image;
 use super::{ClockState, DeviceError, DeviceInfo, Result};
 use cust::context::Context;
 use cust::device::{Device as CustDevice, DeviceAttribute};
@@ -42,8 +43,8 @@ fn from_cust(call: &'static str, what: &str) -> impl FnOnce(CudaError) -> Device
 }
 
 impl Cuda {
-    /// Opens the device of this number.
-    pub(super) fn open(ordinal: u32) -> Result<(Cuda, DeviceInfo)> {
+    /// Opens the device of this number, its kernels to come from these images.
+    pub(super) fn open(ordinal: u32, images: &'static [Image]) -> Result<(Cuda, DeviceInfo)> {
         let what = format!("cuda:{ordinal}");
         cust::init(cust::CudaFlags::empty()).map_err(from_cust("cuInit", &what))?;
         let count = CustDevice::num_devices().map_err(from_cust("cuDeviceGetCount", &what))?;
@@ -55,7 +56,7 @@ impl Cuda {
         let mut info = describe(device, ordinal)?;
         let nvml = nvml::Gpu::find(&info.pci_address);
         info.driver_version = nvml.as_ref().and_then(nvml::Gpu::driver_version);
-        let modules = Modules::new(info.compute_capability);
+        let modules = Modules::new(info.compute_capability, images);
         Ok((Cuda { modules, nvml, context }, info))
     }
 

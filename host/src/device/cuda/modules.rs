@@ -1,7 +1,7 @@
 //! Kernel images: which one serves a device, loaded on first use, by kernel family.
 
 use super::{check, ffi};
-use crate::device::image::{IMAGES, Image};
+use crate::device::image::Image;
 use crate::device::{DeviceError, Result};
 use cuda_std::launch::KernelMeta;
 use cust_raw::{CUfunction, CUmodule};
@@ -72,10 +72,10 @@ impl Function {
 }
 
 impl Modules {
-    pub(super) fn new(capability: (u32, u32)) -> Modules {
+    pub(super) fn new(capability: (u32, u32), images: &'static [Image]) -> Modules {
         Modules {
             capability,
-            images: IMAGES,
+            images,
             loaded: Mutex::default(),
         }
     }
