@@ -116,6 +116,7 @@ fn a_write_torn_at_any_byte_costs_only_itself() {
     let before = std::fs::read(&path).unwrap();
     append(&path, 3);
     let whole = std::fs::read(&path).unwrap();
+    let mut file = RecordFile::open(&path).unwrap();
     for end in before.len()..=whole.len() {
         std::fs::write(&path, &whole[..end]).unwrap();
         // All but the line's end is the whole record: nothing is lost then.
@@ -133,7 +134,8 @@ fn a_write_torn_at_any_byte_costs_only_itself() {
             assert_eq!((s.line, s.offset), (3, before.len()));
             assert!(s.reason.starts_with("torn"), "{}", s.reason);
         }
-        append(&path, 4);
+        // One file all along: closing it each time would wait for the disk each time.
+        file.append(&record(4)).unwrap();
         let read = read_records(&path).unwrap();
         assert_eq!(
             seeds(&read),
@@ -210,6 +212,31 @@ fn processes_append_at_once_without_mixing_lines() {
     got.sort_unstable();
     let want: Vec<u64> = (0..3).flat_map(|i| 1000 * i..1000 * i + EACH).collect();
     assert_eq!(got, want);
+}
+
+/// A writer in the middle of its line, under the lock: another waits for it and does not take the line for a torn one.
+#[test]
+fn an_append_waits_for_the_writer_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.jsonl");
+    let line = serde_json::to_string(&record(1)).unwrap() + "\n";
+    let (first, rest) = line.as_bytes().split_at(line.len() / 2);
+    let mut slow = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .unwrap();
+    slow.lock().unwrap();
+    slow.write_all(first).unwrap();
+    std::thread::scope(|s| {
+        s.spawn(|| append(&path, 2));
+        // Long enough for the other to get in between if nothing held it back; if it is slower still, the test passes.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        slow.write_all(rest).unwrap();
+        slow.unlock().unwrap();
+    });
+    let read = read_records(&path).unwrap();
+    assert_eq!((seeds(&read), read.skipped), (vec![1, 2], vec![]));
 }
 
 /// SIGKILL while it appends: every record it said was appended is there, and the file goes on.
