@@ -64,6 +64,11 @@ fn a_launch_computes_and_events_are_marked_as_host_time() {
     assert!(Event::elapsed_us(&start, &end).unwrap() >= 0.0);
     assert!(Event::elapsed_us(&end, &start).unwrap() <= 0.0);
     assert!(device.clock_state().is_none());
+    let counted = device.last_launch_stats().expect("the simulator counts");
+    assert_eq!(
+        (counted.threads, counted.loads, counted.global_store_bytes),
+        (128, 100, 400)
+    );
     assert_eq!(device.blocks_per_sm(&add_to::KERNEL, 64, 0).unwrap(), None);
     device.prepare(&add_to::KERNEL).unwrap();
 }

@@ -31,7 +31,7 @@ pub use buffer::{Buffer, Pod};
 pub use error::DeviceError;
 pub use info::{ClockState, DeviceInfo};
 pub use launch::LaunchDims;
-pub use simt::Dim3;
+pub use simt::{Dim3, LaunchStats};
 pub use spec::{DeviceSpec, SimtOptions};
 pub use stream::{Event, Graph, Stream};
 
@@ -130,6 +130,15 @@ impl Device {
         }
     }
 
+    /// What the simulator counted in the launch that ended last: loads, stores, bytes, barriers. `None` on a GPU and before
+    /// the first launch.
+    pub fn last_launch_stats(&self) -> Option<LaunchStats> {
+        match self.backend() {
+            Backend::Cuda(_) => None,
+            Backend::Simt(simulator) => simulator.last_launch(),
+        }
+    }
+
     /// Allocates `bytes` bytes of device memory, aligned to 256, contents undefined. `name` is for messages. An empty
     /// buffer is allowed.
     ///
@@ -207,7 +216,8 @@ impl Device {
         }
     }
 
-    /// Records what `f` puts on the stream into a graph, without running it.
+    /// Records what `f` puts on the stream into a graph, without running it. Until it is done no thread may upload,
+    /// download, fill or synchronise on this device: the driver refuses that, and so does the simulator.
     ///
     /// # Errors
     /// Those of `f`; a stream that is being captured already; an operation that cannot be part of a graph.

@@ -3,6 +3,7 @@
 use super::error::dim;
 use super::{DeviceError, LaunchDims, Result, SimtOptions};
 use cuda_std::launch::{Kernel, KernelArgs, KernelMeta};
+use simt::LaunchStats;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,8 @@ pub(super) struct Simulator {
     options: SimtOptions,
     /// Streams being captured now.
     capturing: AtomicUsize,
+    /// Counts of the launch that ended last.
+    last: Arc<Mutex<Option<LaunchStats>>>,
 }
 
 /// One piece of work, to run now or at each launch of a graph.
@@ -53,12 +56,18 @@ impl Simulator {
         Simulator {
             options,
             capturing: AtomicUsize::new(0),
+            last: Arc::default(),
         }
     }
 
     /// Whether accesses are checked.
     pub(super) fn checks(&self) -> bool {
         self.options.checks
+    }
+
+    /// Counts of the launch that ended last.
+    pub(super) fn last_launch(&self) -> Option<LaunchStats> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses what CUDA refuses while a stream is being captured.
@@ -79,11 +88,13 @@ impl Simulator {
         dims: LaunchDims,
         args: A,
     ) -> Result<()> {
-        let (options, meta, args) = (self.options, kernel.meta, Bound(args));
+        let (options, meta, last, args) = (self.options, kernel.meta, self.last.clone(), Bound(args));
         queue.submit(Box::new(move || {
             // A whole-struct use, so that the closure holds a `Bound` and not its content.
             let bound: &Bound<A> = &args;
-            bound.0.with_pointers(|params| run(options, &meta, dims, params))
+            let stats = bound.0.with_pointers(|params| run(options, &meta, dims, params))?;
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
+            Ok(())
         }))
     }
 
@@ -129,7 +140,7 @@ impl Queue {
 }
 
 /// Runs one kernel to its end.
-fn run(options: SimtOptions, meta: &KernelMeta, dims: LaunchDims, params: &[*mut c_void]) -> Result<()> {
+fn run(options: SimtOptions, meta: &KernelMeta, dims: LaunchDims, params: &[*mut c_void]) -> Result<LaunchStats> {
     tracing::trace!(
         kernel = meta.name,
         grid = dim(dims.grid),
@@ -149,6 +160,5 @@ fn run(options: SimtOptions, meta: &KernelMeta, dims: LaunchDims, params: &[*mut
     };
     // SAFETY: `entry` is the entry of the kernel these parameters were made for (`Kernel<A>` ties the two together), and
     // they live until `run` returns. What the kernel itself demands is the caller's promise (see `Device::launch`).
-    launch.run(&|| unsafe { entry(params.get()) })?;
-    Ok(())
+    Ok(launch.run(&|| unsafe { entry(params.get()) })?)
 }
