@@ -205,6 +205,17 @@ const LLC_FLAGS: &[&str] = &[
 ];
 const PTXAS_FLAGS: &[&str] = &["-O3", "-v", "-fmad=false"];
 
+/// The PTX without the lines marked `// lockstep.from_sm N` for architectures from N on, where `arch` is older: the code is
+/// compiled once for all, and hints that an architecture does not know cost it nothing.
+fn known_to(arch: NvvmArch, ptx: &str) -> String {
+    let number: u32 = arch.sm().trim_start_matches("sm_").trim_end_matches('a').parse().unwrap_or(0);
+    let known = |line: &&str| match line.split_once("// lockstep.from_sm ") {
+        Some((_, from)) => from.trim().parse::<u32>().is_ok_and(|from| from <= number),
+        None => true,
+    };
+    ptx.lines().filter(known).flat_map(|line| [line, "\n"]).collect()
+}
+
 /// PTX and cubin of a family for one architecture, gated.
 fn assemble(toolchain: &Toolchain, family: &Family, arch: NvvmArch, cache: &Cache) -> Result<Image, CudaBuilderError> {
     let llvm = &toolchain.llvm;
@@ -216,7 +227,9 @@ fn assemble(toolchain: &Toolchain, family: &Family, arch: NvvmArch, cache: &Cach
             .args(LLC_FLAGS)
             .arg(format!("-mcpu={arch}"))
             .arg(format!("-mattr=+{}", arch.ptx_feature()));
-        run(command.arg(&family.optimised).arg("-o").arg(out)).map(drop)
+        run(command.arg(&family.optimised).arg("-o").arg(out))?;
+        let text = fs::read_to_string(out).map_err(CudaBuilderError::io("read", out))?;
+        fs::write(out, known_to(arch, &text)).map_err(CudaBuilderError::io("write", out))
     })?;
     let ptx_text = fs::read_to_string(&ptx).map_err(CudaBuilderError::io("read", &ptx))?;
     check_ptx(&ptx_text, &family.kernels)?;

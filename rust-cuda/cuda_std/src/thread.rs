@@ -287,3 +287,35 @@ pub fn nanosleep(nanos: u32) {
         cpu { let _ = nanos; }
     }
 }
+
+/// Lets the kernel after this one in the stream start as soon as there is room for it, if it was launched for that
+/// (programmatic dependent launch; PTX `griddepcontrol.launch_dependents`, from sm_90, nothing before it and in the
+/// simulator). What it may read of this kernel's results it must wait for: [`wait_for_prerequisites`].
+#[inline(always)]
+pub fn launch_dependents() {
+    target! {
+        gpu {
+            // SAFETY: only announces; the builder drops the line where the architecture does not know it.
+            unsafe {
+                core::arch::asm!("griddepcontrol.launch_dependents; // lockstep.from_sm 90",
+                    options(nostack, preserves_flags));
+            }
+        }
+        cpu {}
+    }
+}
+
+/// Waits until the kernels before this one in the stream are done and their writes are seen (PTX `griddepcontrol.wait`,
+/// from sm_90; before it, in the simulator, and in an ordinary launch they are done when this one starts).
+///
+/// Only what no kernel of the stream writes, weights for instance, may be read before.
+#[inline(always)]
+pub fn wait_for_prerequisites() {
+    target! {
+        gpu {
+            // SAFETY: only waits; the builder drops the line where the architecture does not know it.
+            unsafe { core::arch::asm!("griddepcontrol.wait; // lockstep.from_sm 90", options(nostack, preserves_flags)) }
+        }
+        cpu {}
+    }
+}
