@@ -7,7 +7,6 @@
 //! and `max`, which Rust leaves open for zeros of different sign: kernels use [`min`] and [`max`].
 
 mod convert;
-#[cfg(not(target_arch = "nvptx64"))]
 pub mod exact;
 mod gpu_float;
 
