@@ -46,7 +46,8 @@ fn scale(p: f32, n: i32) -> f32 {
     y * power_of_two(n.wrapping_sub(near))
 }
 
-/// 2^x. Largest error @@exp2@@.
+/// 2^x. Largest error 0.879 ulp, in subnormal results; 0.800 in normal ones. 0.2 % of the results are not
+/// the nearest f32.
 ///
 /// x = n + f, n the nearest integer; 2^f by a polynomial of degree 6, then n goes to the exponent.
 #[inline]
@@ -77,7 +78,8 @@ pub(super) fn exp_parts(x: f32) -> (f32, f32, i32) {
     (high, (one_r - high) + low, integer_of(t))
 }
 
-/// e^x. Largest error @@exp@@.
+/// e^x. Largest error 0.775 ulp, in subnormal results; 0.686 in normal ones. 0.1 % of the results are not
+/// the nearest f32.
 ///
 /// x = n ln 2 + r; e^r by a polynomial of degree 6 whose last sums are compensated, then n goes to the exponent.
 #[inline]

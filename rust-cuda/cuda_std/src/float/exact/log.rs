@@ -61,7 +61,8 @@ fn exp_f64(x: f64) -> f64 {
     f64::from_bits(p.to_bits().wrapping_add(t.to_bits() << 52))
 }
 
-/// Natural logarithm; log(+-0) is -inf, below 0 NaN. Largest error @@log@@.
+/// Natural logarithm; log(+-0) is -inf, below 0 NaN. Largest error under 0.50000001 ulp: all but 5 of the 2^32 results
+/// are the nearest f32.
 ///
 /// x = m * 2^k with m in [sqrt(1/2), sqrt(2)); log(m) = 2 atanh((m - 1) / (m + 1)).
 #[inline]
@@ -73,7 +74,8 @@ pub fn log(x: f32) -> f32 {
     or_nan(y, x.is_nan() || x < 0.0)
 }
 
-/// log(1 + x); log1p(-1) is -inf, below -1 NaN, log1p(-0) is -0. Largest error @@log1p@@.
+/// log(1 + x); log1p(-1) is -inf, below -1 NaN, log1p(-0) is -0. Largest error under 0.50000001 ulp: all but 8
+/// of the 2^32 results are the nearest f32.
 #[inline]
 pub fn log1p(x: f32) -> f32 {
     let t = f64::from(x);
@@ -83,7 +85,8 @@ pub fn log1p(x: f32) -> f32 {
     or_nan(y, x.is_nan() || x < -1.0)
 }
 
-/// log(1 + e^x), as max(x, 0) + log1p(e^-|x|). Largest error @@softplus@@.
+/// log(1 + e^x), as max(x, 0) + log1p(e^-|x|). Largest error under 0.50000001 ulp: all but 1 of the 2^32
+/// results are the nearest f32.
 #[inline]
 pub fn softplus(x: f32) -> f32 {
     let t = exp_f64(f64::from(-limit(x.abs(), 0.0, 110.0)));

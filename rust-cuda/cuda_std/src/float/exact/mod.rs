@@ -4,11 +4,12 @@
 //! divide and square root rounded to nearest, conversions, integer operations. The GPU's own approximations
 //! (`ex2.approx`, `rsqrt.approx`, ...) differ from one architecture to the next and have no counterpart on a CPU.
 //!
-//! All functions: subnormal inputs and results are exact, nothing is flushed; a NaN input, or an input outside of the
-//! domain, gives [`CANONICAL_NAN`](super::CANONICAL_NAN); infinities and signed zeros give the mathematical limit. Every function has been compared
-//! over all 2^32 inputs with a correctly rounded result; its doc states the largest error found, in units in the
-//! last place (ulp) of the result, and how many results were not the nearest f32. The record of that run is
-//! `results/exact-math.jsonl`, the way to repeat it is in `docs/decisions/exact-math.md`.
+//! All functions: subnormal inputs and results are what they should be, nothing is flushed; a NaN input, or an input
+//! outside of the domain, gives [`CANONICAL_NAN`]; infinities and signed zeros give the
+//! mathematical limit. Every function has been compared over all 2^32 inputs with a correctly rounded result; its doc
+//! states the largest error found, in units in the last place (ulp) of the result, and how many results were not the
+//! nearest f32. The record of that run is `results/exact-math.jsonl`, the way to repeat it is in
+//! `docs/decisions/exact-math.md`.
 //!
 //! `exp`, `exp2`, `sigmoid` and `silu`, which sit in inner loops, use f32 alone. The others take one f64 polynomial
 //! and round once: dear on a GPU with few f64 units, and not used often enough to matter.
@@ -27,9 +28,13 @@ pub use trig::{cos, sin};
 
 use crate::float::{CANONICAL_NAN, fma, fma_f64};
 
+/// A function of one f32.
+#[cfg(not(target_arch = "nvptx64"))]
+pub type Function = fn(f32) -> f32;
+
 /// Every function of this module by name, for checks that run over all of them.
 #[cfg(not(target_arch = "nvptx64"))]
-pub const FUNCTIONS: &[(&str, fn(f32) -> f32)] = &[
+pub const FUNCTIONS: &[(&str, Function)] = &[
     ("exp", exp),
     ("exp2", exp2),
     ("log", log),

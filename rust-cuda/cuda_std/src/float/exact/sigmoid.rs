@@ -30,14 +30,16 @@ fn scale_down(y: f32, n: i32) -> f32 {
     y * power_of_two(near) * power_of_two(n.wrapping_sub(near))
 }
 
-/// 1 / (1 + e^-x). Largest error @@sigmoid@@.
+/// 1 / (1 + e^-x). Largest error 0.775 ulp, in subnormal results; 0.682 in normal ones. 0.05 % of the results
+/// are not the nearest f32.
 #[inline]
 pub fn sigmoid(x: f32) -> f32 {
     let (high, low, n) = sigmoid_parts(limit(x, -110.0, 110.0));
     or_nan(scale_down(high + low, n), x.is_nan())
 }
 
-/// x / (1 + e^-x), also called swish; silu(-inf) is -0. Largest error @@silu@@.
+/// x / (1 + e^-x), also called swish; silu(-inf) is -0. Largest error 0.829 ulp, in subnormal results;
+/// 0.710 in normal ones. 0.25 % of the results are not the nearest f32.
 #[inline]
 pub fn silu(x: f32) -> f32 {
     let c = limit(x, -110.0, 110.0);
