@@ -1,8 +1,8 @@
 //! Tensor cores by `mma.sync`.
 
 /// `B` independent products D = A * B^T + C of signed bytes, 16 x 8 x 32, in exact 32-bit integers (wrapping), issued back
-/// to back: PTX `mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32`. All 32 lanes take part; one rendezvous on the CPU for
-/// each few products.
+/// to back: PTX `mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32`. All 32 lanes take part. `B` is at most
+/// 16: that much one rendezvous of the simulator carries.
 ///
 /// With lane = 4 * g + t (g in 0..8, t in 0..4), little-endian bytes in a register:
 ///
@@ -48,37 +48,33 @@ pub fn m16n8k32_s8<const B: usize>(a: &[[u32; 4]; B], b: &[[u32; 2]; B], c: &[[i
 
 #[cfg(not(target_arch = "nvptx64"))]
 mod model {
-    /// What a lane shows the others for two products: 48 bytes, within what a rendezvous carries.
-    type Operands = [([u32; 4], [u32; 2]); 2];
-
+    #[inline(always)]
     #[track_caller]
     pub fn m16n8k32_s8<const B: usize>(a: &[[u32; 4]; B], b: &[[u32; 2]; B], c: &[[i32; 4]; B]) -> [[i32; 4]; B] {
+        const { assert!(B <= 16, "at most 16 products a call: what one rendezvous carries") };
         let lane = crate::warp::lane_id();
         let mut d = *c;
-        for first in (0..B).step_by(2) {
-            let second = (first + 1).min(B - 1);
-            let mine: Operands = [(a[first], b[first]), (a[second], b[second])];
-            simt::ctx::warp_exchange("mma.m16n8k32.s8", u32::MAX, mine, |lanes| {
-                for (slot, d) in d[first..].iter_mut().take(2).enumerate() {
-                    accumulate(d, lane, |l| lanes.get(l)[slot]);
-                }
-            });
-        }
+        simt::ctx::warp_exchange("mma.m16n8k32.s8", u32::MAX, (*a, *b), |lanes| {
+            for (i, d) in d.iter_mut().enumerate() {
+                accumulate(d, lane, |l| lanes.get(l).0[i], |l| lanes.get(l).1[i]);
+            }
+        });
         d
     }
 
-    /// Adds a lane's four dot products; `operands(l)` are lane l's registers.
+    /// Adds a lane's four dot products; `a(l)` and `b(l)` are lane l's registers.
     #[inline(always)]
-    fn accumulate(d: &mut [i32; 4], lane: u32, operands: impl Fn(u32) -> ([u32; 4], [u32; 2])) {
+    fn accumulate(d: &mut [i32; 4], lane: u32, a: impl Fn(u32) -> [u32; 4], b: impl Fn(u32) -> [u32; 2]) {
         let (g, t) = (lane / 4, lane % 4);
-        let mut rows = [[0u32; 8]; 2];
-        let mut columns = [[0u32; 8]; 2];
-        for i in 0..4usize {
-            let a = operands(4 * g + i as u32).0;
-            (rows[0][i], rows[1][i], rows[0][4 + i], rows[1][4 + i]) = (a[0], a[1], a[2], a[3]);
+        let mut rows = [[0i8; 32]; 2];
+        let mut columns = [[0i8; 32]; 2];
+        for i in 0..4 {
+            let a = a(4 * g + i);
+            for (j, row) in rows.iter_mut().enumerate() {
+                put(row, i as usize, [a[j], a[2 + j]]);
+            }
             for (j, column) in columns.iter_mut().enumerate() {
-                let b = operands(4 * (2 * t + j as u32) + i as u32).1;
-                (column[i], column[4 + i]) = (b[0], b[1]);
+                put(column, i as usize, b(4 * (2 * t + j as u32) + i));
             }
         }
         for (i, d) in d.iter_mut().enumerate() {
@@ -86,14 +82,20 @@ mod model {
         }
     }
 
-    /// Dot product of 32 signed bytes.
+    /// The two words of thread `t` of a group: bytes 4t..4t+4 of the lower and of the upper half.
     #[inline(always)]
-    fn dot(a: &[u32; 8], b: &[u32; 8]) -> i32 {
+    fn put(line: &mut [i8; 32], t: usize, words: [u32; 2]) {
+        for (half, word) in words.into_iter().enumerate() {
+            line[16 * half + 4 * t..][..4].copy_from_slice(&word.to_le_bytes().map(|b| b as i8));
+        }
+    }
+
+    /// Dot product of 32 signed bytes. Over plain arrays, for the compiler to make vectors of.
+    #[inline(always)]
+    fn dot(a: &[i8; 32], b: &[i8; 32]) -> i32 {
         let mut sum = 0;
-        for (a, b) in a.iter().zip(b) {
-            for (a, b) in a.to_le_bytes().into_iter().zip(b.to_le_bytes()) {
-                sum += i32::from(a as i8) * i32::from(b as i8);
-            }
+        for i in 0..32 {
+            sum += i32::from(a[i]) * i32::from(b[i]);
         }
         sum
     }

@@ -25,7 +25,7 @@ fn round_trip<T: mem::Word + Default + PartialEq + core::fmt::Debug + Sync>(valu
             };
             let s = shared::dynamic::<T>().add(i as u32);
             s.store(v);
-            if i % 2 == 0 {
+            if i.is_multiple_of(2) {
                 mem::store(q, s.load())
             } else {
                 mem::store_stream(q, s.load())
@@ -309,8 +309,8 @@ fn errors_name_the_kernels_line() {
     let x = Buffer::<u32>::unwritten(4);
     let p = x.ptr() as usize;
     let failing: [(&str, ErrorKind, &(dyn Fn() + Sync)); 5] = [
-        // SAFETY: the simulator stops the access.
         ("load", ErrorKind::Uninitialized, &|| {
+            // SAFETY: the simulator stops the access.
             let _ = unsafe { mem::load(p as *const u32) };
         }),
         // SAFETY: as above.
@@ -323,8 +323,8 @@ fn errors_name_the_kernels_line() {
         ("atomic", ErrorKind::OutOfBounds, &|| {
             let _ = shared::dynamic::<u32>().add(1).atomic_add(1);
         }),
-        // SAFETY: as above.
         ("shuffle", ErrorKind::PartialWarp, &|| {
+            // SAFETY: the simulator stops the shuffle.
             let _ = unsafe { warp::warp_shuffle_idx(1, 0u32, 1, 32) };
         }),
     ];

@@ -130,7 +130,8 @@ pub fn dynamic_bytes() -> u32 {
 
 /// An array in the block's static shared memory: `shared_array![T; N]` is a [`Shared<T>`] to `N` values that nobody wrote
 /// yet. Each place in the source is one array, the same for all threads of the block. `N` is a constant expression that
-/// may name constants of the module, not those of the function.
+/// may name constants of the module, not those of the function. The simulator tells arrays apart by line and column, so one
+/// `macro_rules` call may expand to one array only.
 ///
 /// (Rust-CUDA's macro gives a `*mut T`, which no Rust code could read here.)
 #[macro_export]
