@@ -95,10 +95,11 @@ fn short_shuffles_and_wide_values() {
 #[test]
 fn shuffle_within_a_mask() {
     let got = warp_map(&numbers(), |lane, v| {
-        // SAFETY: two groups, each with its own mask, and each lane reads one of its own group.
         if lane < 8 {
+            // SAFETY: two groups, each with its own mask, and each lane reads one of its own group.
             unsafe { warp::warp_shuffle_xor(0xff, v, 5, 8).0 }
         } else {
+            // SAFETY: as above.
             unsafe { warp::warp_shuffle_xor(0xffff_ff00, v, 1, 32).0 }
         }
     });
@@ -154,9 +155,9 @@ fn matches() {
         u32::from(warp::match_all(v)) + 2 * u32::from(warp::match_all(u64::MAX))
     });
     assert_eq!(got, [2; 32]);
-    // SAFETY: the lanes of the mask are here.
     let got = warp_map(&input, |lane, _| {
         if lane < 4 {
+            // SAFETY: the lanes of the mask are here.
             unsafe { warp::warp_match_all(15, 3i64) }.unwrap_or(0)
         } else {
             0
@@ -231,7 +232,7 @@ fn block_wide_counts() {
     for schedule in SCHEDULES {
         run_body(1, (48, 2), 0, schedule, || {
             let i = thread::index();
-            let n = thread::sync_threads_count(u32::from(i % 5 == 0));
+            let n = thread::sync_threads_count(u32::from(i.is_multiple_of(5)));
             let all = thread::sync_threads_and(u32::from(i < 96)) * 2 + thread::sync_threads_and(u32::from(i != 77));
             let any = thread::sync_threads_or(u32::from(i > 95)) * 2 + thread::sync_threads_or(u32::from(i == 77));
             for (j, v) in [n, all, any].into_iter().enumerate() {
