@@ -6,9 +6,12 @@
 //! and the versions tried.
 #![cfg_attr(target_arch = "nvptx64", no_std)]
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]
+// Loops over arrays go by index: it is what unrolls into registers. An iterator's own state can end up in local memory.
+#![allow(clippy::needless_range_loop, clippy::type_complexity)]
 #![cfg_attr(target_arch = "nvptx64", allow(improper_ctypes_definitions))]
 
 pub mod q8;
+pub mod q8_config;
 pub mod q8_dp4a;
 pub mod q8_matmul;
 pub mod q8_plain;

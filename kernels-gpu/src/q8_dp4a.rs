@@ -167,14 +167,14 @@ macro_rules! configs {
 
         /// Every config with its kernel.
         #[cfg(not(target_arch = "nvptx64"))]
-        pub static CONFIGS: &[crate::q8_matmul::Entry] = &[$(crate::q8_matmul::Entry {
-            config: crate::q8_matmul::TileConfig {
+        pub static CONFIGS: &[crate::q8_config::Entry] = &[$(crate::q8_config::Entry {
+            config: crate::q8_config::TileConfig {
                 tiles: 1,
                 k_warps: $kw,
                 quads: $u,
                 stages: 1,
                 lane_tokens: 1,
-                order: crate::q8_matmul::Order::Lanes,
+                order: crate::q8_config::Order::Lanes,
                 blocks_per_sm: $blocks,
             },
             kernel: $name::KERNEL,
