@@ -1,0 +1,235 @@
+//! Drives a worker through the configs of one case after another, whatever becomes of the worker.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use host::device::DeviceSpec;
+
+use crate::worker::protocol::{Event, Opened, Outcome, Phase, Request, Timed};
+use crate::worker::{Heard, Worker};
+
+/// Deaths of the worker that no config is to blame for, before a case is given up.
+const UNEXPLAINED_DEATHS: u32 = 2;
+
+/// What became of one config.
+#[derive(Debug)]
+pub enum Fate {
+    /// Its bytes were compared, or it failed to run.
+    Checked(Outcome),
+    /// It was timed.
+    Timed(Timed),
+    /// The worker died or could not go on; the reason has its last words.
+    Died(String),
+    /// The worker was silent too long and was killed.
+    TimedOut(String),
+}
+
+/// A worker that is replaced when it dies.
+pub struct Driver {
+    spec: String,
+    limit: Duration,
+    worker: Option<Worker>,
+    opened: Opened,
+}
+
+impl Driver {
+    /// Starts a worker and waits until its device is open.
+    ///
+    /// # Errors
+    /// No worker, or the device does not open.
+    pub fn open(spec: &DeviceSpec, limit: Duration) -> Result<Driver> {
+        let (worker, opened) = start(&spec.to_string(), limit)?;
+        // A worker that replaces this one must not fall back to another device.
+        let spec = match (spec, opened.simulator) {
+            (_, true) => DeviceSpec::Simt,
+            (DeviceSpec::Auto, false) => DeviceSpec::Cuda(0),
+            (other, false) => *other,
+        };
+        Ok(Driver {
+            spec: spec.to_string(),
+            limit,
+            worker: Some(worker),
+            opened,
+        })
+    }
+
+    /// The device.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The device's name on the command line: `cuda:0`, `simt`.
+    pub fn spec(&self) -> &str {
+        &self.spec
+    }
+
+    /// The device's copy rate in GB/s; none on the simulator.
+    ///
+    /// # Errors
+    /// The worker failed.
+    pub fn copy_rate(&mut self) -> Result<Option<f64>> {
+        let limit = self.limit;
+        let worker = self.worker()?;
+        worker.send(&Request::CopyRate)?;
+        let mut rate = None;
+        loop {
+            match worker.hear(limit) {
+                Heard::Event(e) => match *e {
+                    Event::CopyRate(r) => rate = r,
+                    Event::Done => return Ok(rate),
+                    Event::Failed { message } => bail!("cannot measure the copy rate: {message}"),
+                    _ => {}
+                },
+                Heard::Timeout { stderr } | Heard::Died { stderr, .. } => {
+                    self.worker = None;
+                    bail!("the worker failed while it measured the copy rate: {stderr}");
+                }
+            }
+        }
+    }
+
+    /// Runs one case: `request` makes the request for the configs that are left, `on` hears each config's fates. A config
+    /// is done when it was timed, or checked and not to be timed, or when it killed the worker; the others go on with a
+    /// fresh one.
+    ///
+    /// # Errors
+    /// A worker cannot be started at all; whatever `on` gives back.
+    pub fn run(
+        &mut self,
+        configs: &[String],
+        timed: bool,
+        request: &dyn Fn(&[String]) -> Request,
+        on: &mut dyn FnMut(&str, Fate) -> Result<()>,
+    ) -> Result<()> {
+        let mut left = configs.to_vec();
+        let mut unexplained = 0;
+        while !left.is_empty() {
+            let limit = self.limit;
+            let worker = self.worker()?;
+            worker.send(&request(&left))?;
+            let Some((death, during)) = hear_case(worker, limit, timed, &mut left, on)? else {
+                // The worker is well; what it said nothing of, it will not say on a second asking either.
+                for config in left.drain(..) {
+                    on(
+                        &config,
+                        Fate::Died("the worker ended the case without a word on this config".into()),
+                    )?;
+                }
+                break;
+            };
+            self.worker = None;
+            let fate = |phase: Phase| match &death {
+                Heard::Timeout { stderr } => {
+                    let silence = limit.as_secs();
+                    Fate::TimedOut(with_tail(
+                        format!("no sign of life for {silence} s while {phase}"),
+                        stderr,
+                    ))
+                }
+                Heard::Died { how, stderr } => Fate::Died(with_tail(format!("the worker {how} while {phase}"), stderr)),
+                Heard::Event(_) => Fate::Died("the worker stopped".into()),
+            };
+            match during {
+                Some((config, phase)) if left.contains(&config) => {
+                    left.retain(|c| *c != config);
+                    on(&config, fate(phase))?;
+                }
+                during => {
+                    unexplained += 1;
+                    let phase = during.map_or(Phase::Check, |d| d.1);
+                    if phase == Phase::Prepare || unexplained >= UNEXPLAINED_DEATHS {
+                        for config in left.drain(..) {
+                            on(&config, fate(phase))?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn worker(&mut self) -> Result<&mut Worker> {
+        if self.worker.is_none() {
+            let (worker, opened) = start(&self.spec, self.limit)?;
+            if opened.name != self.opened.name {
+                bail!(
+                    "device {} was {} and is now {}",
+                    self.spec,
+                    self.opened.name,
+                    opened.name
+                );
+            }
+            self.worker = Some(worker);
+        }
+        match &mut self.worker {
+            Some(w) => Ok(w),
+            None => bail!("no worker"),
+        }
+    }
+}
+
+fn start(spec: &str, limit: Duration) -> Result<(Worker, Opened)> {
+    let mut worker = Worker::spawn(spec)?;
+    match worker.hear(limit) {
+        Heard::Event(e) => match *e {
+            Event::Ready(opened) => Ok((worker, opened)),
+            other => bail!("a worker on {spec} began with {other:?}"),
+        },
+        Heard::Timeout { stderr } => bail!("device {spec} did not open within {} s. {stderr}", limit.as_secs()),
+        Heard::Died { how, stderr } => {
+            bail!(
+                "device {spec} did not open: {}",
+                if stderr.is_empty() { how } else { stderr }
+            )
+        }
+    }
+}
+
+/// A worker's death, and the config and phase it was in.
+type Death = (Heard, Option<(String, Phase)>);
+
+/// Hears one request out; gives the death if there was one.
+fn hear_case(
+    worker: &mut Worker,
+    limit: Duration,
+    timed: bool,
+    left: &mut Vec<String>,
+    on: &mut dyn FnMut(&str, Fate) -> Result<()>,
+) -> Result<Option<Death>> {
+    let mut during: Option<(String, Phase)> = None;
+    loop {
+        let event = match worker.hear(limit) {
+            Heard::Event(e) => *e,
+            death => return Ok(Some((death, during))),
+        };
+        match event {
+            Event::Start { config, phase } => during = Some((config, phase)),
+            Event::Checked { config, outcome } => {
+                during = None;
+                if !timed || !matches!(outcome, Outcome::Held { .. }) {
+                    left.retain(|c| *c != config);
+                }
+                on(&config, Fate::Checked(outcome))?;
+            }
+            Event::Timed { config, timed } => {
+                left.retain(|c| *c != config);
+                on(&config, Fate::Timed(timed))?;
+            }
+            Event::Failed { message } => {
+                for config in left.drain(..) {
+                    on(&config, Fate::Died(message.clone()))?;
+                }
+            }
+            Event::Done => return Ok(None),
+            Event::Alive | Event::Ready(_) | Event::CopyRate(_) => {}
+        }
+    }
+}
+
+fn with_tail(what: String, stderr: &str) -> String {
+    if stderr.is_empty() {
+        what
+    } else {
+        format!("{what}; its last words: {stderr}")
+    }
+}

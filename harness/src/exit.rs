@@ -1,0 +1,53 @@
+//! Exit codes, and which errors lead to which.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// All good: 0.
+    #[default]
+    Good,
+    /// A device or worker failed, and nothing worse: 3.
+    Failed,
+    /// Bytes that should be equal are not, or a limit was exceeded: 1.
+    Mismatch,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(e: Exit) -> ExitCode {
+        ExitCode::from(match e {
+            Exit::Good => 0,
+            Exit::Mismatch => 1,
+            Exit::Failed => 3,
+        })
+    }
+}
+
+/// The exit code of a command line that asks for what does not exist.
+pub const USAGE: u8 = 2;
+/// The exit code of everything else that keeps a command from working.
+pub const FAILED: u8 = 3;
+
+/// An error of the command line: exit code 2.
+#[derive(Debug)]
+pub struct Usage(anyhow::Error);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Marks an error as one of the command line.
+pub fn usage(e: impl Into<anyhow::Error>) -> anyhow::Error {
+    anyhow::Error::new(Usage(e.into()))
+}
+
+/// Prints an error and gives its exit code.
+pub fn report(e: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {e:#}");
+    ExitCode::from(if e.is::<Usage>() { USAGE } else { FAILED })
+}

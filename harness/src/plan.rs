@@ -1,0 +1,127 @@
+//! `harness plan`, and the plan that `sweep` works off: cases, the configs that run for each, and why the others do not.
+
+use anyhow::{Result, bail};
+use host::op::{ConfigInfo, Operation, Order};
+
+use crate::cli::{ModeArg, PlanArgs, Selection};
+use crate::exit::usage;
+use crate::select::{self, Globs, Ops, Selected};
+use crate::table::{Format, Table};
+
+/// One case with its configs.
+pub struct CasePlan {
+    /// The case and its names.
+    pub selected: Selected,
+    /// Its operation.
+    pub op: &'static dyn Operation,
+    /// The configs that run.
+    pub run: Vec<ConfigInfo>,
+    /// The configs that do not, with the reason.
+    pub pruned: Vec<(String, String)>,
+}
+
+/// What a selection comes to.
+///
+/// # Errors
+/// Anything in the selection that does not exist: a glob without a match, a shape file, an axis, a config.
+pub fn plan(sel: &Selection, ops: &Ops) -> Result<Vec<CasePlan>> {
+    let cases = select::cases(sel, ops)?;
+    let mut config_ids: Vec<String> = ops.iter().flat_map(|op| op.configs()).map(|c| c.id).collect();
+    config_ids.sort();
+    config_ids.dedup();
+    if let Some(id) = &sel.config
+        && !config_ids.contains(id)
+    {
+        bail!("no operation has a config `{id}`; `harness list configs` shows them");
+    }
+    let (case_globs, config_globs) = Globs::new(&sel.globs)?.split(&cases, &config_ids)?;
+    let mut out = Vec::new();
+    for selected in select::matching(cases, &case_globs) {
+        if sel.shard.is_some_and(|shard| !select::in_shard(&selected.key(), shard)) {
+            continue;
+        }
+        let Some(op) = ops.iter().find(|op| op.name() == selected.case.op) else {
+            continue;
+        };
+        let (mut run, mut pruned) = (Vec::new(), Vec::new());
+        for config in op.configs() {
+            if sel.config.as_ref().is_some_and(|id| *id != config.id) || !config_globs.any(&[&config.id]) {
+                continue;
+            }
+            if sel.mode == ModeArg::Strict && config.order != Order::Canonical {
+                pruned.push((
+                    config.id,
+                    "not in the canonical order, which --mode strict asks for".into(),
+                ));
+            } else if let Err(reason) = op.admits(&selected.case, &config.id) {
+                pruned.push((config.id, reason));
+            } else {
+                run.push(config);
+            }
+        }
+        out.push(CasePlan {
+            selected,
+            op: *op,
+            run,
+            pruned,
+        });
+    }
+    Ok(out)
+}
+
+/// The command.
+///
+/// # Errors
+/// As [`plan`]; stdout is gone.
+pub fn command(args: &PlanArgs) -> Result<()> {
+    let plans = plan(&args.select, host::ops::all()).map_err(usage)?;
+    let mut table = Table::new(&["case", "op", "shape", "configs", "pruned", "why pruned"]);
+    let mut pairs = 0;
+    for p in &plans {
+        pairs += p.run.len();
+        table.row([
+            p.selected.label(),
+            p.selected.case.op.clone(),
+            p.selected.case.dims_text(),
+            p.run.len().to_string(),
+            p.pruned.len().to_string(),
+            reasons(&p.pruned),
+        ]);
+    }
+    if args.json {
+        let json: Vec<serde_json::Value> = plans
+            .iter()
+            .map(|p| {
+                serde_json::json!({
+                    "case": p.selected.case.id(),
+                    "key": p.selected.key(),
+                    "labels": p.selected.labels,
+                    "run": p.run.iter().map(|c| &c.id).collect::<Vec<_>>(),
+                    "pruned": p.pruned.iter().map(|(c, why)| serde_json::json!({ "config": c, "reason": why }))
+                        .collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&json)?);
+    } else {
+        print!("{}", table.render(Format::Text));
+        println!("{} cases, {pairs} runs of a case with a config", plans.len());
+    }
+    Ok(())
+}
+
+/// The reasons, each once with its configs.
+fn reasons(pruned: &[(String, String)]) -> String {
+    let mut grouped: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (config, why) in pruned {
+        match grouped.iter_mut().find(|(w, _)| w == why) {
+            Some((_, configs)) => configs.push(config),
+            None => grouped.push((why, vec![config])),
+        }
+    }
+    let texts: Vec<String> = grouped
+        .iter()
+        .map(|(why, configs)| format!("{}: {why}", configs.join(" ")))
+        .collect();
+    texts.join("; ")
+}

@@ -1,0 +1,187 @@
+//! `harness report --md`: the README's result table, made from the records, so that no figure is typed by hand.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use host::results::{Kind, Record, slug};
+
+use crate::cli::ReportArgs;
+use crate::exit::{Exit, usage};
+use crate::provenance::default_results_dir;
+use crate::store;
+use crate::sweep::{Winner, winner};
+use crate::table::{Format, Table};
+
+/// What the table replaces starts after this line.
+pub const BEGIN: &str = "<!-- results:begin (made by `harness report`, do not edit) -->";
+/// And ends before this one.
+pub const END: &str = "<!-- results:end -->";
+/// A workload of shapes at the edges of tiles: for checks, not for show.
+const NOT_SHOWN: &str = "edge-cases";
+
+/// The command.
+///
+/// # Errors
+/// Records or the file cannot be read, the file has no markers, or it cannot be written.
+pub fn command(args: &ReportArgs) -> Result<Exit> {
+    let dir = args.out.clone().unwrap_or_else(default_results_dir);
+    let records = if dir.exists() { store::load(&dir)? } else { Vec::new() };
+    let path = &args.md;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .map_err(usage)?;
+    let new = replace(&text, &tables(&records))
+        .with_context(|| path.display().to_string())
+        .map_err(usage)?;
+    if new == text {
+        eprintln!("{} is up to date", path.display());
+    } else if args.check {
+        eprintln!(
+            "{} is not what the records say; `harness report` rewrites it",
+            path.display()
+        );
+        return Ok(Exit::Mismatch);
+    } else {
+        std::fs::write(path, new).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("{} rewritten from {} records", path.display(), records.len());
+    }
+    Ok(Exit::Good)
+}
+
+fn replace(text: &str, body: &str) -> Result<String> {
+    let lacks = || format!("lacks the lines `{BEGIN}` and `{END}`, in this order");
+    let begin = text.find(BEGIN).with_context(lacks)? + BEGIN.len();
+    let Some(length) = text[begin..].find(END) else {
+        bail!(lacks())
+    };
+    Ok(format!("{}\n\n{}\n{}", &text[..begin], body, &text[begin + length..]))
+}
+
+/// One shape: its names, and for each token count its records.
+#[derive(Default)]
+struct Shape<'r> {
+    labels: Vec<String>,
+    by_tok: BTreeMap<u32, BTreeMap<&'r str, &'r Record>>,
+}
+
+/// All devices' tables as Markdown.
+fn tables(records: &[Record]) -> String {
+    let shown = |r: &&Record| r.kind == Kind::Measured && r.shape.model != NOT_SHOWN && r.bytes_held();
+    let mut devices: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
+    for r in records.iter().filter(shown) {
+        devices.entry(&r.device.name).or_default().push(r);
+    }
+    if devices.is_empty() {
+        return "No GPU has been measured yet.\n".into();
+    }
+    devices
+        .iter()
+        .map(|(device, records)| device_table(device, records))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn device_table(device: &str, records: &[&Record]) -> String {
+    let mut shapes: BTreeMap<(&str, &BTreeMap<String, u64>), Shape> = BTreeMap::new();
+    for r in records {
+        let shape = shapes.entry((&r.op, &r.shape.dims)).or_default();
+        let label = format!("{}/{}", r.shape.model, r.shape.name);
+        if !shape.labels.contains(&label) {
+            shape.labels.push(label);
+        }
+        let slot = shape
+            .by_tok
+            .entry(r.shape.n_tok)
+            .or_default()
+            .entry(&r.config)
+            .or_insert(r);
+        if slot.time <= r.time {
+            *slot = r;
+        }
+    }
+    let mut table = Table::new(&[
+        "op",
+        "shape",
+        "sizes",
+        "n_tok",
+        "config",
+        "time_us",
+        "GB_per_s",
+        "copy_rate_pct",
+        "strict_costs_pct",
+    ]);
+    let mut newest: Option<&Record> = None;
+    let mut stale = 0;
+    for ((op, dims), shape) in &shapes {
+        let dims: Vec<String> = dims.iter().map(|(d, v)| format!("{d}={v}")).collect();
+        for (n_tok, configs) in &shape.by_tok {
+            let all = || configs.values().copied();
+            let (strict, fast) = (
+                winner(all().filter(|r| r.order == host::results::CANONICAL)),
+                winner(all()),
+            );
+            let Some(best) = strict.as_ref().or(fast.as_ref()) else {
+                continue;
+            };
+            let r = best.record;
+            let roof = r.roof;
+            let percent = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{:.1}", 100.0 * v));
+            table.row([
+                (*op).to_string(),
+                shape.labels.join(", "),
+                dims.join(", "),
+                n_tok.to_string(),
+                r.config.clone(),
+                format!("{:.2}", best.figure.0),
+                roof.map_or_else(String::new, |r| format!("{:.0}", r.gb_s)),
+                percent(roof.and_then(|r| r.share_of_copy)),
+                strict
+                    .as_ref()
+                    .zip(fast.as_ref())
+                    .map_or_else(String::new, |(s, f)| Winner::strictness_pct(s, f)),
+            ]);
+            stale += usize::from(store::is_stale(r));
+            if newest.is_none_or(|n| n.time < r.time) {
+                newest = Some(r);
+            }
+        }
+    }
+    let mut out = table.render(Format::Markdown);
+    if let Some(n) = newest {
+        let commit: String = n.commit.chars().take(12).collect();
+        out += &format!(
+            "\n{device}, driver {}, {} configs' bytes checked before they were timed; medians over CUDA-graph replays with \
+             the weights rotated through copies larger than L2. Latest record {}, commit {commit}{}; records in \
+             `results/{}.jsonl`.\n",
+            n.device.driver.as_deref().unwrap_or("unknown"),
+            records.len(),
+            n.time,
+            if n.dirty { " with changes" } else { "" },
+            slug(device)
+        );
+    }
+    if stale > 0 {
+        out += &format!("{stale} of these rows were measured with an earlier version of their kernel.\n");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_between_the_markers_changes() {
+        let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        let once = replace(&text, "new\n").unwrap();
+        assert_eq!(once, format!("before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"));
+        assert_eq!(replace(&once, "new\n").unwrap(), once);
+        assert!(replace("nothing", "new").is_err());
+        assert!(replace(&format!("{END}\n{BEGIN}\n"), "new").is_err());
+    }
+
+    #[test]
+    fn without_records_it_says_so() {
+        assert_eq!(tables(&[]), "No GPU has been measured yet.\n");
+    }
+}

@@ -1,0 +1,60 @@
+//! The records of a results folder, and which of them this build would make again differently.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use host::device::image::IMAGES;
+use host::results::{Record, read_records};
+
+use crate::provenance::SOURCE_HASH;
+
+/// Every record of a file, or of the `.jsonl` files of a folder in the order of their names. Lines that are no record are
+/// reported on stderr.
+///
+/// # Errors
+/// No such file or folder, or it cannot be read.
+pub fn load(path: &Path) -> Result<Vec<Record>> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        files.extend(
+            entries
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.extension().is_some_and(|e| e == "jsonl")),
+        );
+        files.sort();
+    } else if path.exists() {
+        files.push(path.to_path_buf());
+    } else {
+        bail!("there is no file or folder {}", path.display());
+    }
+    let mut all = Vec::new();
+    for file in files {
+        let read = read_records(&file)?;
+        for s in &read.skipped {
+            eprintln!("{}: line {} passed over: {}", file.display(), s.line, s.reason);
+        }
+        all.extend(read.records);
+    }
+    Ok(all)
+}
+
+/// The hash that this build's kernel for a record's config and architecture has; `None` where this build has no such image.
+pub fn current_hash(r: &Record) -> Option<String> {
+    let op = host::ops::by_name(&r.op)?;
+    let config = op.configs().into_iter().find(|c| c.id == r.config)?;
+    let image = IMAGES
+        .iter()
+        .find(|i| i.family == config.family && i.arch == r.device.arch)?;
+    Some(image.ptx_sha256.to_string())
+}
+
+/// Whether the record was made with another version of its kernel than this build's.
+pub fn is_stale(r: &Record) -> bool {
+    match (&r.ptx_sha256, &r.source_hash) {
+        (Some(then), _) => current_hash(r).is_some_and(|now| now != *then),
+        (None, Some(then)) => then != SOURCE_HASH,
+        (None, None) => false,
+    }
+}

@@ -1,0 +1,57 @@
+//! What `--resume` may skip: pairs of case and config with a finished record of the same kernel, device and seed.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::Result;
+use host::op::ConfigInfo;
+use host::results::{Kind, Record, Status, read_records};
+
+use super::record::{hash_of, kernel_hash, shape};
+use crate::plan::CasePlan;
+use crate::simt_slice::Slice;
+use crate::worker::protocol::Opened;
+
+/// Finished records by operation, sizes and config.
+#[derive(Default)]
+pub struct Finished {
+    by_key: HashMap<String, Record>,
+}
+
+fn key(op: &str, dims: impl std::fmt::Debug, n_tok: u32, config: &str) -> String {
+    format!("{op} {dims:?} {n_tok} {config}")
+}
+
+impl Finished {
+    /// Reads the records of a device that count for a run with `seed`. A record is finished if its bytes were compared to
+    /// the end; errors and timeouts are run again.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(path: &Path, opened: &Opened, seed: u64) -> Result<Finished> {
+        let read = read_records(path)?;
+        for s in &read.skipped {
+            eprintln!("{}: line {} passed over: {}", path.display(), s.line, s.reason);
+        }
+        let kind = if opened.simulator { Kind::Model } else { Kind::Measured };
+        let mut by_key = HashMap::new();
+        for r in read.records {
+            let compared = matches!(r.status, Status::Passed | Status::Incorrect);
+            if compared && r.kind == kind && r.device.name == opened.name && r.seed == seed {
+                by_key.insert(key(&r.op, &r.shape.dims, r.shape.n_tok, &r.config), r);
+            }
+        }
+        Ok(Finished { by_key })
+    }
+
+    /// The record that makes a run unnecessary: same kernel, and no fewer elements compared than would be now.
+    pub fn get(&self, plan: &CasePlan, slice: &Slice, config: &ConfigInfo, opened: &Opened) -> Option<&Record> {
+        let shape = shape(&plan.selected.case);
+        let r = self
+            .by_key
+            .get(&key(&plan.selected.case.op, &shape.dims, shape.n_tok, &config.id))?;
+        let compared = r.bytes_check.as_ref().map_or(0, |b| b.compared);
+        let same_kernel = hash_of(r) == Some(kernel_hash(opened, config).as_str());
+        (same_kernel && compared >= slice.elements(slice.rows)).then_some(r)
+    }
+}

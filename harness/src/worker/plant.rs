@@ -1,0 +1,73 @@
+//! Faults planted on request, to show that checks fail and that a bad kernel costs one config. In debug builds and in
+//! worker processes only: `LOCKSTEP_PLANT=crash:CONFIG`, `hang:CONFIG`, `flip:CONFIG` (one bit of its output).
+
+use host::device::Stream;
+use host::op::{Case, OpError, Prepared, Reference};
+
+fn planted(kind: &str, config: &str) -> bool {
+    cfg!(debug_assertions) && std::env::var("LOCKSTEP_PLANT").is_ok_and(|p| p.split_once(':') == Some((kind, config)))
+}
+
+/// Crashes or hangs here, if that is planted for the config.
+pub fn act(config: &str) {
+    if planted("crash", config) {
+        eprintln!("planted crash of {config}");
+        std::process::abort();
+    }
+    while planted("hang", config) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// A prepared case whose outputs have a flipped bit after a launch of the planted config.
+pub struct Planted {
+    inner: Box<dyn Prepared>,
+    flip: std::cell::Cell<bool>,
+}
+
+impl Planted {
+    /// Wraps a prepared case.
+    pub fn new(inner: Box<dyn Prepared>) -> Planted {
+        Planted {
+            inner,
+            flip: std::cell::Cell::new(false),
+        }
+    }
+}
+
+impl Prepared for Planted {
+    fn case(&self) -> &Case {
+        self.inner.case()
+    }
+    fn copies(&self) -> usize {
+        self.inner.copies()
+    }
+    fn poison(&mut self) -> Result<(), OpError> {
+        self.inner.poison()
+    }
+    fn launch(&self, config: &str, stream: &Stream, copy: usize) -> Result<(), OpError> {
+        self.flip.set(planted("flip", config));
+        self.inner.launch(config, stream, copy)
+    }
+    fn output(&self, copy: usize) -> Result<Vec<u8>, OpError> {
+        let mut out = self.inner.output(copy)?;
+        if self.flip.get()
+            && let Some(byte) = out.last_mut()
+        {
+            *byte ^= 1 << 6;
+        }
+        Ok(out)
+    }
+    fn cpu_reference(&mut self) -> Result<Reference<'_>, OpError> {
+        self.inner.cpu_reference()
+    }
+    fn plain(&mut self) -> Result<&[u8], OpError> {
+        self.inner.plain()
+    }
+    fn within_tolerance(&mut self, expected: &[u8], got: &[u8]) -> Result<(), OpError> {
+        self.inner.within_tolerance(expected, got)
+    }
+    fn coords(&self, byte: usize) -> String {
+        self.inner.coords(byte)
+    }
+}

@@ -1,0 +1,144 @@
+//! One case of a sweep, in the worker: prepare, check every config's bytes, then time those that held.
+
+use anyhow::{Result, bail};
+use host::device::{Device, Stream};
+use host::op::{CheckError, ConfigInfo, Expected, Mismatch, OpError, Prepared, Reference, check_against};
+use host::results::FirstBad;
+
+use super::child::{Emit, exit_if, operation};
+use super::plant::{self, Planted};
+use super::protocol::{Event, Outcome, Phase, SweepJob};
+use super::timing;
+
+/// Fewest copies of the operands that launches rotate over.
+const MIN_COPIES: u64 = 3;
+/// Most: beyond it preparing takes longer than timing. A case so small is warm in L2 whatever one does.
+const MAX_COPIES: u64 = 256;
+
+/// Runs the job.
+///
+/// # Errors
+/// What keeps the case as a whole from running. What goes wrong with one config is an event.
+pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
+    if job.time && device.info().is_simulator {
+        bail!("the simulator is not timed: its times say nothing of a GPU's");
+    }
+    let op = operation(&job.case.op)?;
+    let known = op.configs();
+    let configs: Vec<&ConfigInfo> = job
+        .configs
+        .iter()
+        .filter_map(|id| known.iter().find(|c| c.id == *id))
+        .collect();
+    if configs.len() != job.configs.len() {
+        bail!("{} has not all of the configs {}", job.case.op, job.configs.join(", "));
+    }
+    emit(Event::Start {
+        config: "*".into(),
+        phase: Phase::Prepare,
+    })?;
+    let copies = if job.time { copies(device, job, op)? } else { 1 };
+    let mut prepared = Planted::new(op.prepare(device, &job.case, job.seed, copies)?);
+    let against = references(device, job, &mut prepared)?;
+    let stream = device.stream()?;
+    let mut held = Vec::new();
+    for config in configs {
+        emit(Event::Start {
+            config: config.id.clone(),
+            phase: Phase::Check,
+        })?;
+        plant::act(&config.id);
+        let (outcome, lost) = check_all(device, &mut prepared, config, &stream, &against);
+        if matches!(outcome, Outcome::Held { .. }) {
+            held.push(config.id.clone());
+        }
+        emit(Event::Checked {
+            config: config.id.clone(),
+            outcome,
+        })?;
+        exit_if(lost);
+    }
+    if job.time && !held.is_empty() {
+        timing::time_all(device, &prepared, &stream, &held, emit)?;
+    }
+    Ok(())
+}
+
+/// Copies of the weights so that what the launches read exceeds twice the L2 cache before any of it is read again, as far
+/// as half the memory allows.
+fn copies(device: &Device, job: &SweepJob, op: &dyn host::op::Operation) -> Result<usize> {
+    let info = device.info();
+    let Some(first) = job.configs.first() else { return Ok(1) };
+    let bytes = op.work(&job.case, first, info.sms)?.read_bytes.max(1);
+    let fits = (info.memory_bytes as u64 / 2 / bytes).max(1);
+    let wanted = (2 * u64::from(info.l2_bytes) / bytes + 1).clamp(MIN_COPIES, MAX_COPIES);
+    Ok(wanted.min(fits) as usize)
+}
+
+/// Makes the references and says which there are. On a GPU the plain kernel always is one, and the CPU where the case is
+/// small enough. On the simulator the plain kernel is simulated as well, so it is taken where the checks are on (small
+/// cases) or where there is nothing else.
+pub fn references(device: &Device, job: &SweepJob, prepared: &mut dyn Prepared) -> Result<Vec<Expected>> {
+    let cpu = matches!(prepared.cpu_reference()?, Reference::Bytes(_));
+    let mut against = Vec::new();
+    if cpu {
+        against.push(Expected::CpuReference);
+    }
+    if !cpu || !device.info().is_simulator || job.checks {
+        prepared.plain()?;
+        against.push(Expected::PlainKernel);
+    }
+    Ok(against)
+}
+
+/// The name of a reference in records.
+pub fn reference_name(e: Expected) -> String {
+    match e {
+        Expected::CpuReference => "cpu".into(),
+        Expected::PlainKernel => "plain".into(),
+    }
+}
+
+/// Compares one config with every reference; also whether the device is lost.
+pub fn check_all(
+    device: &Device,
+    prepared: &mut dyn Prepared,
+    config: &ConfigInfo,
+    stream: &Stream,
+    against: &[Expected],
+) -> (Outcome, bool) {
+    let mut names = Vec::new();
+    for &reference in against {
+        names.push(reference_name(reference));
+        match check_against(device, prepared, config, stream, reference) {
+            Ok(()) => {}
+            Err(CheckError::Mismatch { mismatch, .. }) => {
+                let message = format!("against the {reference}: {mismatch}");
+                let first_bad = first_bad(&reference_name(reference), &mismatch);
+                return (
+                    Outcome::Wrong {
+                        against: names,
+                        first_bad,
+                        message,
+                    },
+                    false,
+                );
+            }
+            Err(CheckError::Op(e)) => {
+                let lost = matches!(&e, OpError::Device(d) if d.is_fatal());
+                return (Outcome::Failed { message: e.to_string() }, lost);
+            }
+        }
+    }
+    (Outcome::Held { against: names }, false)
+}
+
+/// A mismatch as records have it.
+pub fn first_bad(against: &str, m: &Mismatch) -> FirstBad {
+    FirstBad {
+        against: against.into(),
+        index: (m.index / 4) as u64,
+        got: m.got.clone(),
+        want: m.expected.clone(),
+    }
+}

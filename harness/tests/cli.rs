@@ -1,0 +1,130 @@
+//! The commands that only read: lists, plans, usage errors.
+
+mod common;
+use common::{configs, run, stdout};
+use std::collections::BTreeSet;
+
+fn plan(args: &[&str]) -> Vec<serde_json::Value> {
+    let out = run(&[&["plan"], args, &["--json"]].concat());
+    serde_json::from_str(&stdout(&out, 0)).expect("a JSON list")
+}
+
+fn keys(cases: &[serde_json::Value]) -> Vec<String> {
+    cases
+        .iter()
+        .map(|c| c["key"].as_str().expect("a key").to_string())
+        .collect()
+}
+
+#[test]
+fn lists_name_what_there_is() {
+    assert!(stdout(&run(&["list", "models"]), 0).contains("Qwen3-8B"));
+    assert!(stdout(&run(&["list", "shapes"]), 0).contains("qwen3-8b/ffn_down"));
+    assert!(!stdout(&run(&["list", "kernels"]), 0).is_empty());
+    let configs = configs();
+    assert!(configs.len() > 3 && configs.iter().any(|(_, order)| order == "canonical"));
+    let json = stdout(&run(&["list", "shapes", "--json"]), 0);
+    let shapes: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert!(shapes.as_array().expect("a list").len() > 20);
+}
+
+#[test]
+fn a_plan_takes_globs_shapes_and_axes() {
+    let all = plan(&[]);
+    let one = plan(&["qwen3-8b/ffn_down"]);
+    assert!(!one.is_empty() && one.len() < all.len());
+    assert!(one.iter().all(|c| {
+        c["labels"]
+            .as_array()
+            .is_some_and(|l| l.iter().any(|l| l == "qwen3-8b/ffn_down"))
+    }));
+    assert_eq!(
+        keys(&plan(&["--shape", "m=3,n=64,k=256"])),
+        keys(&plan(&["--shape", "n=64,k=256,n_tok=3"]))
+    );
+    let axes = plan(&["--shape", "n=64,k=256", "-a", "n_tok=1,2,8", "-a", "n=64:192:64"]);
+    assert_eq!(axes.len(), 9);
+    assert_eq!(keys(&axes).into_iter().collect::<BTreeSet<_>>().len(), 9);
+    assert!(keys(&axes).contains(&keys(&plan(&["--shape", "n=192,k=256,n_tok=8"]))[0]));
+    assert_eq!(
+        plan(&["--shape", "edge-cases"]).len(),
+        plan(&["--shape", "edge-cases", "q8*"]).len()
+    );
+}
+
+#[test]
+fn equal_sizes_of_several_models_are_one_case() {
+    let keys = keys(&plan(&[]));
+    assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
+}
+
+#[test]
+fn every_config_runs_or_has_a_reason_not_to() {
+    let known: BTreeSet<String> = configs().into_iter().map(|c| c.0).collect();
+    for mode in ["strict", "both"] {
+        for case in plan(&["--shape", "n=40,k=160,n_tok=3", "--mode", mode]) {
+            let list = |v: &serde_json::Value| v.as_array().expect("a list").clone();
+            let run = list(&case["run"])
+                .iter()
+                .map(|c| c.as_str().expect("id").to_string())
+                .collect::<Vec<_>>();
+            let pruned = list(&case["pruned"]);
+            assert!(pruned.iter().all(|p| p["reason"].as_str().is_some_and(|r| r.len() > 5)));
+            let ids = pruned.iter().map(|p| p["config"].as_str().expect("id").to_string());
+            assert_eq!(ids.chain(run).collect::<BTreeSet<_>>(), known, "--mode {mode}");
+        }
+    }
+}
+
+#[test]
+fn shards_are_an_exact_partition() {
+    let all: Vec<String> = keys(&plan(&[]));
+    let mut parts = Vec::new();
+    let mut sizes = Vec::new();
+    for i in 0..4 {
+        let part = keys(&plan(&["--shard", &format!("{i}/4")]));
+        sizes.push(part.len());
+        parts.extend(part);
+    }
+    parts.sort();
+    let mut sorted = all.clone();
+    sorted.sort();
+    assert_eq!(parts, sorted);
+    assert!(
+        sizes.iter().all(|s| *s > all.len() / 8 && *s < all.len() / 2),
+        "shards of like size: {sizes:?}"
+    );
+}
+
+#[test]
+fn what_does_not_exist_is_a_usage_error_that_names_it() {
+    for (args, named) in [
+        (&["plan", "q9_matmul"][..], "q9_matmul"),
+        (&["plan", "--shape", "no-such-model"], "no-such-model"),
+        (&["plan", "--shape", "n=0,k=32"], "n=0"),
+        (&["plan", "--shape", "n=8,z=32"], "z"),
+        (&["plan", "-a", "z=1"], "z"),
+        (&["plan", "-a", "n_tok=8:1"], "8:1"),
+        (&["plan", "--config", "bm9"], "bm9"),
+        (&["plan", "--shard", "4/4"], "4/4"),
+        (&["sweep", "q9_matmul", "--device", "simt"], "q9_matmul"),
+        (&["sweep", "--device", "gpu"], "gpu"),
+        (&["verify", "q9_matmul", "--device", "simt"], "q9_matmul"),
+        (&["inspect", "q9_matmul"], ""),
+        (&["compare", "no-such-a", "no-such-b"], "no-such-a"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let out = run(args);
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(named), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_a_device_failure() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().to_str().expect("a plain path");
+    let out = run(&["sweep", "--shape", "n=8,k=32", "--device", "cuda:77", "--out", out]);
+    assert_eq!(out.status.code(), Some(3), "{}", String::from_utf8_lossy(&out.stderr));
+}
