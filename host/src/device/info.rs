@@ -49,7 +49,7 @@ impl DeviceInfo {
             compute_capability: (9, 0),
             sms: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
             memory_bytes: 0,
-            l2_bytes: 60 << 20,
+            l2_bytes: 50 << 20,
             shared_bytes_per_block: 227 << 10,
             shared_bytes_per_sm: 228 << 10,
             registers_per_sm: 65_536,
