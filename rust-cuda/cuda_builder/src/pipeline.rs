@@ -208,7 +208,12 @@ const PTXAS_FLAGS: &[&str] = &["-O3", "-v", "-fmad=false"];
 /// The PTX without the lines marked `// lockstep.from_sm N` for architectures from N on, where `arch` is older: the code is
 /// compiled once for all, and hints that an architecture does not know cost it nothing.
 fn known_to(arch: NvvmArch, ptx: &str) -> String {
-    let number: u32 = arch.sm().trim_start_matches("sm_").trim_end_matches('a').parse().unwrap_or(0);
+    let number: u32 = arch
+        .sm()
+        .trim_start_matches("sm_")
+        .trim_end_matches('a')
+        .parse()
+        .unwrap_or(0);
     let known = |line: &&str| match line.split_once("// lockstep.from_sm ") {
         Some((_, from)) => from.trim().parse::<u32>().is_ok_and(|from| from <= number),
         None => true,
