@@ -1,4 +1,5 @@
-//! Kernel images embedded at build time.
+//! Kernel images embedded at build time. The build script writes the list, `IMAGES`, and the versions of the programs that
+//! made it, `BUILT_WITH`; both are empty where there was no device compiler.
 
 /// One kernel family compiled for one architecture.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +46,4 @@ pub struct Toolchain {
     pub ptxas: Option<&'static str>,
 }
 
-/// The images in this binary.
-pub static IMAGES: &[Image] = &[];
-/// What they were built with.
-pub static BUILT_WITH: Toolchain = Toolchain {
-    rustc: "",
-    llvm: "",
-    ptxas: None,
-};
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));

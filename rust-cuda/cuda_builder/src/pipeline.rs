@@ -100,8 +100,11 @@ pub fn build(
     }
 }
 
-/// Links the crate's objects and what they need of its dependencies; returns the module's text.
-fn link(llvm: &Llvm, bitcode: &Bitcode, cache: &Cache) -> Result<String, CudaBuilderError> {
+/// Links the crate's objects and what they need of its dependencies; returns the module's text, not yet edited.
+///
+/// # Errors
+/// [`CudaBuilderError::ToolFailed`], or what the cache's folder gives.
+pub fn link(llvm: &Llvm, bitcode: &Bitcode, cache: &Cache) -> Result<String, CudaBuilderError> {
     // Keyed by process, not by content: hashing `core`'s archive would take longer than linking with it.
     let unique = format!("{:?} {}", bitcode.objects, std::process::id());
     let (path, _) = cache.file(&["linked", &unique], "bc", |out| {
