@@ -80,6 +80,9 @@ unsafe fn body<T: Activation>(x: *const T, xq: *mut u8, dx: *mut f32, k: u32, x_
     let live = quad < n_quads;
     let first = quad * (q8::QUAD_BLOCKS * q8::BLOCK) + block * q8::BLOCK + t * 8;
 
+    // The matmul after this one may fetch its weights meanwhile; what it reads of this kernel it waits for.
+    thread::launch_dependents();
+    thread::wait_for_prerequisites();
     let mut v = [0.0f32; 8];
     let mut amax = 0u32;
     for (i, v) in v.iter_mut().enumerate() {

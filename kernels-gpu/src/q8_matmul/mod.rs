@@ -259,42 +259,28 @@ macro_rules! configs {
 
 configs! {
     q8_matmul_t1_r1_kw1_u1_s4_b8(1, 1, 1, 1, 4, 32, 8);
-    q8_matmul_t1_r1_kw1_u2_s4_b8(1, 1, 1, 2, 4, 32, 8);
     q8_matmul_t1_r1_kw2_u1_s3_b8(1, 1, 2, 1, 3, 64, 8);
     q8_matmul_t1_r1_kw2_u2_s2_b6(1, 1, 2, 2, 2, 64, 6);
-    q8_matmul_t1_r1_kw4_u1_s3_b4(1, 1, 4, 1, 3, 128, 4);
-    q8_matmul_t1_r1_kw4_u2_s1_b4(1, 1, 4, 2, 1, 128, 4);
     q8_matmul_t1_r1_kw4_u2_s2_b4(1, 1, 4, 2, 2, 128, 4);
     q8_matmul_t1_r1_kw5_u2_s2_b3(1, 1, 5, 2, 2, 160, 3);
     q8_matmul_t1_r1_kw6_u2_s2_b2(1, 1, 6, 2, 2, 192, 2);
-    q8_matmul_t1_r1_kw7_u2_s1_b2(1, 1, 7, 2, 1, 224, 2);
     q8_matmul_t1_r1_kw7_u2_s2_b2(1, 1, 7, 2, 2, 224, 2);
     q8_matmul_t1_r1_kw8_u1_s2_b3(1, 1, 8, 1, 2, 256, 3);
-    q8_matmul_t1_r1_kw8_u1_s3_b2(1, 1, 8, 1, 3, 256, 2);
     q8_matmul_t1_r1_kw8_u2_s1_b2(1, 1, 8, 2, 1, 256, 2);
     q8_matmul_t1_r1_kw8_u2_s2_b2(1, 1, 8, 2, 2, 256, 2);
-    q8_matmul_t1_r1_kw8_u2_s3_b2(1, 1, 8, 2, 3, 256, 2);
     q8_matmul_t1_r1_kw8_u4_s1_b1(1, 1, 8, 4, 1, 256, 1);
-    q8_matmul_t1_r1_kw12_u2_s1_b1(1, 1, 12, 2, 1, 384, 1);
     q8_matmul_t1_r1_kw14_u1_s2_b2(1, 1, 14, 1, 2, 448, 2);
-    q8_matmul_t1_r1_kw14_u1_s3_b1(1, 1, 14, 1, 3, 448, 1);
+    q8_matmul_t1_r2_kw4_u1_s2_b3(1, 2, 4, 1, 2, 128, 3);
     q8_matmul_t2_r1_kw1_u1_s4_b8(2, 1, 1, 1, 4, 32, 8);
-    q8_matmul_t2_r1_kw1_u2_s4_b8(2, 1, 1, 2, 4, 32, 8);
     q8_matmul_t2_r1_kw2_u1_s3_b8(2, 1, 2, 1, 3, 64, 8);
     q8_matmul_t2_r1_kw2_u2_s2_b6(2, 1, 2, 2, 2, 64, 6);
-    q8_matmul_t2_r1_kw4_u1_s3_b4(2, 1, 4, 1, 3, 128, 4);
     q8_matmul_t2_r1_kw4_u2_s1_b4(2, 1, 4, 2, 1, 128, 4);
     q8_matmul_t2_r1_kw4_u2_s2_b4(2, 1, 4, 2, 2, 128, 4);
     q8_matmul_t2_r1_kw5_u2_s2_b3(2, 1, 5, 2, 2, 160, 3);
     q8_matmul_t2_r1_kw6_u2_s2_b2(2, 1, 6, 2, 2, 192, 2);
     q8_matmul_t2_r1_kw7_u2_s1_b2(2, 1, 7, 2, 1, 224, 2);
-    q8_matmul_t2_r1_kw7_u2_s2_b2(2, 1, 7, 2, 2, 224, 2);
     q8_matmul_t2_r1_kw8_u1_s2_b3(2, 1, 8, 1, 2, 256, 3);
-    q8_matmul_t2_r1_kw8_u1_s3_b2(2, 1, 8, 1, 3, 256, 2);
     q8_matmul_t2_r1_kw8_u2_s1_b2(2, 1, 8, 2, 1, 256, 2);
     q8_matmul_t2_r1_kw8_u2_s2_b2(2, 1, 8, 2, 2, 256, 2);
-    q8_matmul_t2_r1_kw8_u2_s3_b2(2, 1, 8, 2, 3, 256, 2);
-    q8_matmul_t2_r1_kw12_u2_s1_b1(2, 1, 12, 2, 1, 384, 1);
-    q8_matmul_t2_r1_kw14_u1_s2_b1(2, 1, 14, 1, 2, 448, 1);
-    q8_matmul_t2_r1_kw14_u1_s3_b1(2, 1, 14, 1, 3, 448, 1);
+    q8_matmul_t2_r2_kw4_u1_s2_b2(2, 2, 4, 1, 2, 128, 2);
 }

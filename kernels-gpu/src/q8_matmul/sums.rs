@@ -72,26 +72,32 @@ pub(super) fn add_segments<const R: usize, const P: usize>(
     lane: u32,
 ) -> [[[f32; P]; 2]; R] {
     // SAFETY: floats, for which all zeroes is a value.
-    let mut total: [[[f32; P]; 2]; R] = unsafe { core::mem::zeroed() };
-    for r in 0..R {
-        for half in 0..2 {
-            for p in 0..P {
-                let at = |segment: u32| sums.add(slot::<R, P>(segment, r, half, p, lane)).load();
-                let mut sum = 0.0f32;
-                let mut segment = 0;
-                // Four at a time: their loads do not wait for each other.
-                while segment + 4 <= segments {
-                    let part = (at(segment), at(segment + 1), at(segment + 2), at(segment + 3));
-                    sum = sum + part.0 + part.1 + part.2 + part.3;
-                    segment += 4;
+    let (mut total, mut parts): ([[[f32; P]; 2]; R], [[[[f32; P]; 2]; R]; 4]) = unsafe { core::mem::zeroed() };
+    let mut segment = 0;
+    while segment < segments {
+        // Four at a time: their loads do not wait for each other. Past the end the last one is read again and not added.
+        for i in 0..4 {
+            let segment = (segment + i as u32).min(segments - 1);
+            for r in 0..R {
+                for half in 0..2 {
+                    for p in 0..P {
+                        parts[i][r][half][p] = sums.add(slot::<R, P>(segment, r, half, p, lane)).load();
+                    }
                 }
-                while segment < segments {
-                    sum += at(segment);
-                    segment += 1;
-                }
-                total[r][half][p] = sum;
             }
         }
+        for i in 0..4 {
+            if segment + (i as u32) < segments {
+                for r in 0..R {
+                    for half in 0..2 {
+                        for p in 0..P {
+                            total[r][half][p] += parts[i][r][half][p];
+                        }
+                    }
+                }
+            }
+        }
+        segment += 4;
     }
     total
 }
