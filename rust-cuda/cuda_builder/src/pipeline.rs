@@ -163,16 +163,10 @@ fn optimise(
         fs::write(out, hash).map_err(CudaBuilderError::io("write", out))
     })?;
     let optimised_hash = fs::read_to_string(&hash_file).map_err(CudaBuilderError::io("read", &hash_file))?;
-    // The oldest architecture's costs: the optimised code serves all of them, llc does the rest for each.
-    let flags = ["-mcpu=sm_80", "-passes=default<O3>,globaldce"];
-    let key = ["optimised", &llvm.version, flags[0], flags[1], &optimised_hash];
+    let key = ["optimised", &llvm.version, OPT_FLAGS[0], OPT_FLAGS[1], &optimised_hash];
     let (optimised, cached) = cache.file(&key, "bc", |out| {
         let code = code.map_or_else(|| extract(llvm, module, &public, out), Ok)?;
-        let source = out.with_extension("ll");
-        fs::write(&source, code).map_err(CudaBuilderError::io("write", &source))?;
-        let result = run(Command::new(&llvm.opt).args(flags).arg(&source).arg("-o").arg(out));
-        fs::remove_file(&source).map_err(CudaBuilderError::io("remove", &source))?;
-        result.map(drop)
+        optimise_parts(llvm, &code, &names, out)
     })?;
     Ok(Family {
         name: name.to_string(),
@@ -181,6 +175,38 @@ fn optimise(
         optimised_hash,
         cached,
     })
+}
+
+/// The oldest architecture's costs: the optimised code serves all of them, llc does the rest for each.
+const OPT_FLAGS: [&str; 2] = ["-mcpu=sm_80", "-passes=internalize,globaldce,default<O3>,globaldce"];
+/// A family of more kernels than this is optimised in parts, on all cores. A fixed number, so that the result does not
+/// depend on the machine.
+const PART: usize = 8;
+
+/// Optimises a family's code, and joins the parts again.
+fn optimise_parts(llvm: &Llvm, code: &str, names: &[&str], out: &Path) -> Result<(), CudaBuilderError> {
+    let parts: Vec<(usize, &[&str])> = names.chunks(PART).enumerate().collect();
+    let files = parallel(&parts, |&(i, names)| {
+        let source = out.with_extension(format!("{i}.ll"));
+        let optimised = out.with_extension(format!("{i}.bc"));
+        // Declarations in assembly belong to the module, not to a function: only the first part may bring them.
+        let kept = |line: &&str| i == 0 || !line.starts_with("module asm ");
+        let text: String = code.lines().filter(kept).flat_map(|line| [line, "\n"]).collect();
+        fs::write(&source, text).map_err(CudaBuilderError::io("write", &source))?;
+        let mut command = Command::new(&llvm.opt);
+        command
+            .args(OPT_FLAGS)
+            .arg(format!("--internalize-public-api-list={}", names.join(",")));
+        let result = run(command.arg(&source).arg("-o").arg(&optimised));
+        fs::remove_file(&source).map_err(CudaBuilderError::io("remove", &source))?;
+        result.map(|_| optimised)
+    });
+    let files = files.into_iter().collect::<Result<Vec<_>, _>>()?;
+    run(Command::new(&llvm.link).args(&files).arg("-o").arg(out))?;
+    for file in files {
+        fs::remove_file(&file).map_err(CudaBuilderError::io("remove", &file))?;
+    }
+    Ok(())
 }
 
 /// The text of what `public` kernels need of the module. `beside` names a path in the folder for temporary files.

@@ -107,6 +107,23 @@ fn a_second_build_takes_everything_from_the_cache_and_one_family_only() {
 }
 
 #[test]
+fn a_family_optimised_in_parts_is_whole_again() {
+    let Some(images) = build("many", &["sm_90a"]) else {
+        return;
+    };
+    let images = images.unwrap();
+    assert_eq!((images.len(), images[0].kernels.len()), (1, 10));
+    let ptx = ptx(&images[0]);
+    assert_eq!(ptx.matches(".extern .shared").count(), 1, "{ptx}");
+    for i in 1..=10 {
+        assert!(
+            body(&ptx, &format!("m{i:02}")).contains(&format!(", {};", 1000 + i)),
+            "{ptx}"
+        );
+    }
+}
+
+#[test]
 fn panics_become_traps_and_need_no_symbol() {
     let Some(images) = build("panics", &["sm_90a"]) else {
         return;
