@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::error::CudaBuilderError;
 
 /// Changes whenever the steps change in a way their keys do not show.
-const FORMAT: &str = "cuda_builder 2";
+const FORMAT: &str = "cuda_builder 3";
 
 /// A folder of results.
 #[derive(Debug)]

@@ -181,11 +181,12 @@ fn optimise(
 const OPT_FLAGS: [&str; 2] = ["-mcpu=sm_80", "-passes=internalize,globaldce,default<O3>,globaldce"];
 /// A family of more kernels than this is optimised in parts, on all cores. A fixed number, so that the result does not
 /// depend on the machine.
-const PART: usize = 8;
+const PART: usize = 16;
 
 /// Optimises a family's code, and joins the parts again.
 fn optimise_parts(llvm: &Llvm, code: &str, names: &[&str], out: &Path) -> Result<(), CudaBuilderError> {
-    let parts: Vec<(usize, &[&str])> = names.chunks(PART).enumerate().collect();
+    let size = names.len().div_ceil(names.len().div_ceil(PART));
+    let parts: Vec<(usize, &[&str])> = names.chunks(size).enumerate().collect();
     let files = parallel(&parts, |&(i, names)| {
         let source = out.with_extension(format!("{i}.ll"));
         let optimised = out.with_extension(format!("{i}.bc"));

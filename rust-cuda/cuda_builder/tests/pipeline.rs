@@ -112,10 +112,10 @@ fn a_family_optimised_in_parts_is_whole_again() {
         return;
     };
     let images = images.unwrap();
-    assert_eq!((images.len(), images[0].kernels.len()), (1, 10));
+    assert_eq!((images.len(), images[0].kernels.len()), (1, 17));
     let ptx = ptx(&images[0]);
     assert_eq!(ptx.matches(".extern .shared").count(), 1, "{ptx}");
-    for i in 1..=10 {
+    for i in 1..=17 {
         assert!(
             body(&ptx, &format!("m{i:02}")).contains(&format!(", {};", 1000 + i)),
             "{ptx}"
