@@ -85,7 +85,7 @@ pub fn command(args: &PlanArgs) -> Result<()> {
             p.selected.case.dims_text(),
             p.run.len().to_string(),
             p.pruned.len().to_string(),
-            reasons(&p.pruned),
+            if plans.len() <= SHOWN_IN_FULL { reasons(&p.pruned) } else { first_reason(&p.pruned) },
         ]);
     }
     if args.json {
@@ -106,8 +106,23 @@ pub fn command(args: &PlanArgs) -> Result<()> {
     } else {
         print!("{}", table.render(Format::Text));
         println!("{} cases, {pairs} runs of a case with a config", plans.len());
+        if plans.len() > SHOWN_IN_FULL {
+            println!("one reason a case is shown; --json has all, as has a plan of at most {SHOWN_IN_FULL} cases");
+        }
     }
     Ok(())
+}
+
+/// Up to so many cases are shown with every reason.
+const SHOWN_IN_FULL: usize = 4;
+
+/// The first reason with its config, and how many other configs were pruned.
+fn first_reason(pruned: &[(String, String)]) -> String {
+    match pruned {
+        [] => String::new(),
+        [(config, why)] => format!("{config}: {why}"),
+        [(config, why), rest @ ..] => format!("{config}: {why}; +{}", rest.len()),
+    }
 }
 
 /// The reasons, each once with its configs.
