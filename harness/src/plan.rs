@@ -85,7 +85,11 @@ pub fn command(args: &PlanArgs) -> Result<()> {
             p.selected.case.dims_text(),
             p.run.len().to_string(),
             p.pruned.len().to_string(),
-            if plans.len() <= SHOWN_IN_FULL { reasons(&p.pruned) } else { first_reason(&p.pruned) },
+            if plans.len() <= SHOWN_IN_FULL {
+                reasons(&p.pruned)
+            } else {
+                first_reason(&p.pruned)
+            },
         ]);
     }
     if args.json {

@@ -93,8 +93,13 @@ pub unsafe fn q8_matmul_plain(
         return;
     }
     let (token, row) = (i / n, i % n);
-    let mut acc = 0.0f32;
+    let (mut y_sum, mut acc) = (0.0f32, 0.0f32);
     for b in 0..nb {
+        // A segment of 16 blocks is summed from zero, then added.
+        if b % 16 == 0 {
+            y_sum += acc;
+            acc = 0.0;
+        }
         // SAFETY: row < N, b < nb and token < n_tok: the block, its activations and their scale are inside the tensors.
         unsafe {
             let block = blocks.add((row as usize * nb as usize + b as usize) * 34);
@@ -108,7 +113,8 @@ pub unsafe fn q8_matmul_plain(
             acc = float::fma(scale, dot as f32, acc);
         }
     }
-    let out = if acc.is_nan() { f32::from_bits(0x7FFF_FFFF) } else { acc };
+    y_sum += acc;
+    let out = if y_sum.is_nan() { f32::from_bits(0x7FFF_FFFF) } else { y_sum };
     // SAFETY: i < n_tok * N.
     unsafe { mem::store(y.add(i as usize), out) };
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use host::device::{Device, Stream};
-use host::op::{CheckError, ConfigInfo, Expected, Mismatch, OpError, Prepared, Reference, check_against};
+use host::op::{CheckError, ConfigInfo, Expected, Mismatch, OpError, Prepared, Reference, check_bytes};
 use host::results::FirstBad;
 
 use super::child::{Emit, exit_if, operation};
@@ -39,7 +39,7 @@ pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
     })?;
     let copies = if job.time { copies(device, job, op)? } else { 1 };
     let mut prepared = Planted::new(op.prepare(device, &job.case, job.seed, copies)?);
-    let against = references(device, job, &mut prepared)?;
+    let against = references(device, job.checks, &mut prepared)?;
     let stream = device.stream()?;
     let mut held = Vec::new();
     for config in configs {
@@ -78,18 +78,19 @@ fn copies(device: &Device, job: &SweepJob, op: &dyn host::op::Operation) -> Resu
 /// Makes the references and says which there are. On a GPU the plain kernel always is one, and the CPU where the case is
 /// small enough. On the simulator the plain kernel is simulated as well, so it is taken where the checks are on (small
 /// cases) or where there is nothing else.
-pub fn references(device: &Device, job: &SweepJob, prepared: &mut dyn Prepared) -> Result<Vec<Expected>> {
-    let cpu = matches!(prepared.cpu_reference()?, Reference::Bytes(_));
-    let mut against = Vec::new();
-    if cpu {
-        against.push(Expected::CpuReference);
+pub fn references(device: &Device, checks: bool, prepared: &mut dyn Prepared) -> Result<References> {
+    let mut against = References::new();
+    if let Reference::Bytes(bytes) = prepared.cpu_reference()? {
+        against.push((Expected::CpuReference, bytes.to_vec()));
     }
-    if !cpu || !device.info().is_simulator || job.checks {
-        prepared.plain()?;
-        against.push(Expected::PlainKernel);
+    if against.is_empty() || !device.info().is_simulator || checks {
+        against.push((Expected::PlainKernel, prepared.plain()?.to_vec()));
     }
     Ok(against)
 }
+
+/// What outputs are compared with.
+pub type References = Vec<(Expected, Vec<u8>)>;
 
 /// The name of a reference in records.
 pub fn reference_name(e: Expected) -> String {
@@ -99,38 +100,35 @@ pub fn reference_name(e: Expected) -> String {
     }
 }
 
-/// Compares one config with every reference; also whether the device is lost.
+/// Runs one config and compares it with every reference; also whether the device is lost.
 pub fn check_all(
     device: &Device,
     prepared: &mut dyn Prepared,
     config: &ConfigInfo,
     stream: &Stream,
-    against: &[Expected],
+    against: &References,
 ) -> (Outcome, bool) {
-    let mut names = Vec::new();
-    for &reference in against {
-        names.push(reference_name(reference));
-        match check_against(device, prepared, config, stream, reference) {
-            Ok(()) => {}
-            Err(CheckError::Mismatch { mismatch, .. }) => {
-                let message = format!("against the {reference}: {mismatch}");
-                let first_bad = first_bad(&reference_name(reference), &mismatch);
-                return (
-                    Outcome::Wrong {
-                        against: names,
-                        first_bad,
-                        message,
-                    },
-                    false,
-                );
-            }
-            Err(CheckError::Op(e)) => {
-                let lost = matches!(&e, OpError::Device(d) if d.is_fatal());
-                return (Outcome::Failed { message: e.to_string() }, lost);
-            }
+    let names = against.iter().map(|(e, _)| reference_name(*e)).collect();
+    let expected: Vec<(Expected, &[u8])> = against.iter().map(|(e, bytes)| (*e, bytes.as_slice())).collect();
+    match check_bytes(device, prepared, config, stream, &expected) {
+        Ok(()) => (Outcome::Held { against: names }, false),
+        Err(CheckError::Mismatch { mismatch, against, .. }) => {
+            let message = format!("against the {against}: {mismatch}");
+            let first_bad = first_bad(&reference_name(against), &mismatch);
+            (
+                Outcome::Wrong {
+                    against: names,
+                    first_bad,
+                    message,
+                },
+                false,
+            )
+        }
+        Err(CheckError::Op(e)) => {
+            let lost = matches!(&e, OpError::Device(d) if d.is_fatal());
+            (Outcome::Failed { message: e.to_string() }, lost)
         }
     }
-    (Outcome::Held { against: names }, false)
 }
 
 /// A mismatch as records have it.

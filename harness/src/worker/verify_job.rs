@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use host::device::{Device, SimtOptions};
-use host::op::{Expected, Order, Reference, compare_bytes};
+use host::op::{Expected, Order, compare_bytes};
 
 use super::child::{Emit, exit_if, operation};
 use super::plant::{self, Planted};
 use super::protocol::{Event, Outcome, Phase, VerifyJob};
-use super::sweep_job::{check_all, first_bad};
+use super::sweep_job::{check_all, first_bad, references};
 use host::op::Prepared;
 
 /// The plain kernel's name among the configs of a case.
@@ -27,15 +27,16 @@ pub fn run(device: &Device, job: &VerifyJob, emit: Emit) -> Result<()> {
         phase: Phase::Prepare,
     })?;
     let mut prepared = Planted::new(op.prepare(device, &job.case, job.seed, 1)?);
-    let mut against = vec![Expected::PlainKernel];
-    let cpu = match prepared.cpu_reference()? {
-        Reference::Bytes(bytes) => Some(bytes.to_vec()),
-        Reference::TooLarge(_) => None,
+    let against = references(device, true, &mut prepared)?;
+    let bytes_of = |wanted| {
+        against
+            .iter()
+            .find(|(e, _)| *e == wanted)
+            .map(|(_, bytes)| bytes.as_slice())
     };
     let plain = prepared.plain()?.to_vec();
-    if let Some(cpu) = cpu {
-        against.insert(0, Expected::CpuReference);
-        let outcome = equal(&cpu, &plain, "cpu", &prepared);
+    if let Some(cpu) = bytes_of(Expected::CpuReference) {
+        let outcome = equal(cpu, &plain, "cpu", &prepared);
         emit(Event::Checked {
             config: PLAIN.into(),
             outcome,

@@ -80,6 +80,20 @@ pub fn check_against(
             Reference::TooLarge(why) => return Err(OpError::Shape(why).into()),
         },
     };
+    check_bytes(device, prepared, config, stream, &[(against, &expected)])
+}
+
+/// Launches one config on every copy, once, and compares each output with each of the expected bytes.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_bytes(
+    device: &Device,
+    prepared: &mut dyn Prepared,
+    config: &ConfigInfo,
+    stream: &Stream,
+    expected: &[(Expected, &[u8])],
+) -> Result<(), CheckError> {
     prepared.poison()?;
     for copy in 0..prepared.copies() {
         prepared.launch(&config.id, stream, copy)?;
@@ -87,19 +101,21 @@ pub fn check_against(
     device.synchronize().map_err(OpError::from)?;
     for copy in 0..prepared.copies() {
         let got = prepared.output(copy)?;
-        let outcome = match config.order {
-            Order::Canonical => compare_bytes(&expected, &got).map_err(OpError::from),
-            Order::Fast => prepared.within_tolerance(&expected, &got),
-        };
-        outcome.map_err(|error| match error {
-            OpError::Mismatch(mismatch) => CheckError::Mismatch {
-                config: config.id.clone(),
-                against,
-                copy,
-                mismatch: mismatch.at(|byte| prepared.coords(byte)),
-            },
-            other => CheckError::Op(other),
-        })?;
+        for &(against, expected) in expected {
+            let outcome = match config.order {
+                Order::Canonical => compare_bytes(expected, &got).map_err(OpError::from),
+                Order::Fast => prepared.within_tolerance(expected, &got),
+            };
+            outcome.map_err(|error| match error {
+                OpError::Mismatch(mismatch) => CheckError::Mismatch {
+                    config: config.id.clone(),
+                    against,
+                    copy,
+                    mismatch: mismatch.at(|byte| prepared.coords(byte)),
+                },
+                other => CheckError::Op(other),
+            })?;
+        }
     }
     Ok(())
 }
