@@ -1,4 +1,8 @@
 //! One bad kernel for each error, and that the error names the right kind, thread and source line.
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "a bad access is an error of the launch: that is what is tested"
+)]
 
 mod common;
 
