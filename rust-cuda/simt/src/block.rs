@@ -176,6 +176,7 @@ impl Block {
         }
     }
 
+    #[inline]
     pub(crate) fn lane(&mut self, t: usize) -> &mut Lane {
         &mut self.lanes[t]
     }
@@ -186,6 +187,7 @@ impl Block {
     }
 
     /// Lets the lanes of `mask` of a warp run again.
+    #[inline]
     pub(crate) fn wake(&mut self, warp: usize, mask: u32) {
         if mask != 0 {
             self.warp[warp].ready |= mask;
@@ -257,6 +259,7 @@ impl Block {
     }
 
     /// In a seeded schedule: whether to switch threads here, where the machine might.
+    #[inline]
     pub(crate) fn coin(&mut self) -> bool {
         self.rng.as_mut().is_some_and(|r| r.next() & 3 == 0)
     }

@@ -190,6 +190,9 @@ impl Races {
     }
 
     fn touch_cell(&mut self, me: &Me<'_>, range: Range, i: usize, touch: Touch) -> Result<(), Trouble> {
+        if touch == Touch::Read && self.read_again(me, range, i) {
+            return Ok(());
+        }
         let mut cell = *self.cell(range, i);
         if touch == Touch::Land {
             cell.pending = 0;
@@ -227,6 +230,25 @@ impl Races {
         }
         *self.cell(range, i) = cell;
         Ok(())
+    }
+
+    /// The common read, of what was written before a barrier and is only read since by this warp; false for any other.
+    #[inline]
+    fn read_again(&mut self, me: &Me<'_>, range: Range, i: usize) -> bool {
+        let cell = self.cell(range, i);
+        let quiet = cell.pending == 0 && me.clocks.stale(&cell.atomic);
+        if !quiet || me.clocks.stale(&cell.write) || !me.after(&cell.write) {
+            return false;
+        }
+        if me.clocks.stale(&cell.read) {
+            (cell.read, cell.many[0]) = (me.access, 0);
+            return true;
+        }
+        let same = cell.read.warp == me.access.warp && cell.read.stamp == me.access.stamp && cell.many[0] == 0;
+        if same {
+            cell.read.lanes |= me.access.lanes;
+        }
+        same
     }
 
     fn against(&self, me: &Me<'_>, one: &Access, many: u32, did: &'static str) -> Result<(), Trouble> {

@@ -19,6 +19,8 @@ pub(crate) struct Deposits([MaybeUninit<u8>; 32 * DEPOSIT]);
 
 /// One exchange: open from the first arrival to the last, then full until the last lane has read.
 pub(crate) struct Group {
+    /// Its place among its warp's groups.
+    index: usize,
     pub open: bool,
     pub op: &'static str,
     pub mask: u32,
@@ -33,8 +35,9 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    fn new() -> Box<Group> {
+    fn new(index: usize) -> Box<Group> {
         Box::new(Group {
+            index,
             open: false,
             op: "",
             mask: 0,
@@ -52,6 +55,27 @@ impl Group {
     }
 }
 
+impl Group {
+    /// Where the lanes' deposits lie: 32 places of up to `DEPOSIT` bytes, 64-byte aligned.
+    #[inline]
+    pub(crate) fn deposits(&mut self) -> *mut u8 {
+        self.deposits.0.as_mut_ptr().cast()
+    }
+
+    /// Lane `lane` has read all it wants.
+    #[inline]
+    pub(crate) fn leave(&mut self, lane: usize) {
+        self.unread &= !(1 << lane);
+    }
+
+    /// Whether `r`, with the part of its mask that exists, is this exchange.
+    #[inline]
+    fn fits(&self, mask: u32, r: &Request) -> bool {
+        let same_op = std::ptr::eq(self.op, r.op) || self.op == r.op;
+        self.mask == mask && self.ty == r.ty && same_op && self.loc.is_some_and(|l| same_place(l, r.loc))
+    }
+}
+
 /// What the caller of an exchange wants.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
@@ -63,34 +87,35 @@ pub(crate) struct Request {
 }
 
 impl Block {
-    /// The group in which thread `t` has to deposit, and where the deposits lie.
-    pub(crate) fn join(&mut self, t: usize, r: &Request) -> Result<(usize, *mut u8), Box<Fault>> {
+    /// The group in which thread `t` has to deposit.
+    #[inline]
+    pub(crate) fn join(&mut self, t: usize, r: &Request) -> Result<*mut Group, Box<Fault>> {
         let (w, lane) = (t / 32, t % 32);
         let warp = &mut self.warp[w];
         // Lanes that the launch never had (a block that is no multiple of 32) are not waited for.
         let mask = r.mask & warp.init;
-        let mut free = None;
-        for (i, g) in warp.groups.iter_mut().enumerate() {
-            if g.open {
-                let same =
-                    g.mask == mask && g.ty == r.ty && g.op == r.op && g.loc.is_some_and(|l| same_place(l, r.loc));
-                if same && g.arrived >> lane & 1 == 0 {
-                    return Ok((i, g.deposits.0.as_mut_ptr().cast()));
-                }
-            } else if g.unread == 0 && free.is_none() {
-                free = Some(i);
+        for g in warp.groups.iter_mut().filter(|g| g.open) {
+            if g.fits(mask, r) && g.arrived >> lane & 1 == 0 {
+                return Ok(&mut **g);
             }
         }
+        self.open(t, mask, r)
+    }
+
+    /// Opens an exchange, of which thread `t` is the first to arrive.
+    #[inline(never)]
+    fn open(&mut self, t: usize, mask: u32, r: &Request) -> Result<*mut Group, Box<Fault>> {
         self.check_mask(t, mask, r)?;
-        let warp = &mut self.warp[w];
-        let i = free.unwrap_or(warp.groups.len());
-        if i == warp.groups.len() {
-            warp.groups.push(Group::new());
+        let groups = &mut self.warp[t / 32].groups;
+        let free = groups.iter().position(|g| !g.open && g.unread == 0);
+        let i = free.unwrap_or(groups.len());
+        if i == groups.len() {
+            groups.push(Group::new(i));
         }
-        let g = &mut warp.groups[i];
+        let g = &mut groups[i];
         (g.open, g.op, g.mask, g.arrived, g.loc) = (true, r.op, mask, 0, Some(r.loc));
         (g.ty, g.orders) = (r.ty, r.orders);
-        Ok((i, g.deposits.0.as_mut_ptr().cast()))
+        Ok(&mut **g)
     }
 
     /// Refuses, at the opening of an exchange, what can never complete.
@@ -124,13 +149,17 @@ impl Block {
         Ok(())
     }
 
-    /// Thread `t` has deposited. True if it was the last one: it may read at once, and the others are ready to run.
-    pub(crate) fn arrive(&mut self, t: usize, group: usize) -> bool {
-        let (w, lane) = (t / 32, t % 32);
-        let g = &mut self.warp[w].groups[group];
-        g.arrived |= 1 << lane;
+    /// Thread `t` has deposited in `g`. True if it was the last one: it may read at once, and the others are ready.
+    ///
+    /// # Safety
+    /// `g` comes from `join` for this thread, and nothing else refers to it.
+    #[inline]
+    pub(crate) unsafe fn arrive(&mut self, t: usize, g: *mut Group) -> bool {
+        // SAFETY: a group lives as long as its warp, in a box of its own; the caller vouches for the rest.
+        let g = unsafe { &mut *g };
+        g.arrived |= 1 << (t % 32);
         if g.arrived != g.mask {
-            self.lanes[t].wait = Wait::Warp(group);
+            self.lanes[t].wait = Wait::Warp(g.index);
             return false;
         }
         g.open = false;
@@ -138,20 +167,10 @@ impl Block {
         let (mask, orders) = (g.mask, g.orders);
         self.stats.exchanges += 1;
         if orders && self.checks {
-            let whole = mask == self.warp[w].init;
-            self.shared.clocks.sync_warp(w, mask, whole);
+            let whole = mask == self.warp[t / 32].init;
+            self.shared.clocks.sync_warp(t / 32, mask, whole);
         }
-        self.wake(w, mask & !(1 << lane));
+        self.wake(t / 32, mask & !(1 << (t % 32)));
         true
-    }
-
-    /// The lanes whose deposits can be read.
-    pub(crate) fn group_mask(&self, t: usize, group: usize) -> u32 {
-        self.warp[t / 32].groups[group].mask
-    }
-
-    /// Thread `t` has read all it wants.
-    pub(crate) fn leave(&mut self, t: usize, group: usize) {
-        self.warp[t / 32].groups[group].unread &= !(1 << (t % 32));
     }
 }

@@ -184,7 +184,7 @@ fn divergent_warps_with_masks_of_their_own() {
     let out = same_everywhere(blocks(2, 48, 64), 96, &|out| unsafe {
         let lane = ctx::lane_id();
         // Odd and even lanes run different loops of different lengths; the exchanges of one must not touch the other's.
-        let (mask, rounds) = if lane % 2 == 0 {
+        let (mask, rounds) = if lane.is_multiple_of(2) {
             (0x5555_5555, 7)
         } else {
             (0xAAAA_AAAA, 4)
@@ -200,7 +200,7 @@ fn divergent_warps_with_masks_of_their_own() {
             v += ctx::warp_exchange("alone", 1 << lane, 1u64, |l| l.get(lane)) as u32;
         }
         ctx::sync_warp(u32::MAX);
-        let votes = ctx::warp_exchange("ballot", u32::MAX, v % 3 == 0, |l| {
+        let votes = ctx::warp_exchange("ballot", u32::MAX, v.is_multiple_of(3), |l| {
             (0..32)
                 .filter(|i| l.mask() >> i & 1 != 0 && l.get(*i))
                 .fold(0u32, |m, i| m | 1 << i)
@@ -208,13 +208,15 @@ fn divergent_warps_with_masks_of_their_own() {
         ctx::store(out.at((bid() * 48 + tid()) as usize), v ^ votes << 8);
     });
     let lane = |w: u32, l: u32| {
-        let (n, rounds) = (if w == 1 { 16 } else { 32 }, if l % 2 == 0 { 7 } else { 4 });
+        let (n, rounds) = (if w == 1 { 16 } else { 32 }, if l.is_multiple_of(2) { 7 } else { 4 });
         w * 32 + (l + 2 * rounds) % n + rounds
     };
     for t in 0..96u32 {
         let (w, l) = (t % 48 / 32, t % 48 % 32);
         let n = if w == 1 { 16 } else { 32 };
-        let votes = (0..n).filter(|&i| lane(w, i) % 3 == 0).fold(0u32, |m, i| m | 1 << i);
+        let votes = (0..n)
+            .filter(|&i| lane(w, i).is_multiple_of(3))
+            .fold(0u32, |m, i| m | 1 << i);
         assert_eq!(out[t as usize], lane(w, l) ^ votes << 8, "thread {t}");
     }
 }

@@ -220,7 +220,7 @@ fn many_launches_at_once() {
                     match blocks(4, 64, 256).run(&body) {
                         Ok(stats) => {
                             assert_eq!((stats.blocks, stats.barriers, stats.exchanges), (4, 4, 8));
-                            let want = |i: u32| (63 - (i % 64 ^ 1)) + job + round;
+                            let want = |i: u32| (63 - ((i % 64) ^ 1)) + job + round;
                             assert!(out.get().iter().enumerate().all(|(i, &v)| v == want(i as u32)));
                         }
                         Err(e) => assert!(round % 7 == 3 && e.message == format!("round {round}"), "{e}"),

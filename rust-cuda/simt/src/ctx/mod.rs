@@ -270,22 +270,22 @@ fn exchange<T: Copy + 'static, R>(request: Request, value: T, f: impl FnOnce(&La
             return alone(request, value, f);
         }
         perhaps_switch(block, t, request.loc);
-        let (group, deposits) = match (*block).join(t, &request) {
-            Ok(place) => place,
+        let group = match (*block).join(t, &request) {
+            Ok(group) => group,
             Err(fault) => raise(request.loc, *fault),
         };
-        let deposits = deposits.cast::<T>();
+        let deposits = (*group).deposits().cast::<T>();
         deposits.add(t % 32).write(value);
         if !(*block).arrive(t, group) {
             suspend(block, t);
         }
         let lanes = Lanes {
             deposits,
-            mask: (*block).group_mask(t, group),
+            mask: (*group).mask,
             loc: request.loc,
         };
         let result = f(&lanes);
-        (*block).leave(t, group);
+        (*group).leave(t % 32);
         result
     }
 }
