@@ -9,7 +9,7 @@
 //! steps         = units of the block with the most of them, times waves       waves = ceil(blocks / (sms * blocks_per_sm))
 //! spread        = share of the SM-steps that have work: units / (steps * slots), slots = min(blocks, sms * blocks_per_sm)
 //! rate          = min(copy rate, bytes in flight / latency) * spread          Little's law
-//! memory        = (bytes read once + bytes written) / rate
+//! memory        = (bytes of weights * passes + bytes written) / rate
 //! cache         = bytes read again / L2 rate
 //! math          = multiply-adds / matrix rate
 //! chain         = steps * dependent operations of a unit / clock
@@ -25,6 +25,8 @@ use serde::Serialize;
 pub struct Work {
     /// Bytes that must be read from memory once: weights and their scales, at their size on the device.
     pub read_bytes: u64,
+    /// How often a launch reads them: once for each tile of tokens.
+    pub passes: u32,
     /// Bytes read by every unit that caches are expected to serve: quantised activations.
     pub reread_bytes: u64,
     /// Bytes written.
@@ -166,11 +168,12 @@ pub fn estimate(work: &Work, target: &Target, registers: Option<u32>) -> Estimat
     let launches = f64::from(work.launches.max(1));
     let in_flight = (resident * work.bytes_in_flight) as f64;
     let rate = target.bytes_per_s.min(in_flight / target.latency_s).max(1.0);
+    let moved = work.read_bytes * u64::from(work.passes.max(1)) + work.write_bytes;
     let starved = rate < target.bytes_per_s;
     let parts = [
         (
             if starved { "latency" } else { "memory" },
-            work.bytes() as f64 / (rate * spread),
+            moved as f64 / (rate * spread),
         ),
         ("cache", work.reread_bytes as f64 / target.l2_bytes_per_s),
         ("math", work.multiply_adds as f64 / target.int8_per_s),
@@ -198,6 +201,7 @@ mod tests {
     fn work() -> Work {
         Work {
             read_bytes: 62_390_272,
+            passes: 1,
             reread_bytes: 0,
             write_bytes: 16_384,
             multiply_adds: 4096 * 14336,

@@ -65,7 +65,7 @@ impl Q8Shape {
 
     /// (row tile, quad) pairs of one group.
     fn tile_quads(self) -> usize {
-        q8::tiles(self.n) as usize * self.quads() as usize
+        q8::row_tiles(self.n) as usize * self.quads() as usize
     }
 }
 
@@ -92,7 +92,7 @@ impl Q8Weights {
     /// The device's.
     pub fn upload(device: &Device, packed: &Q8Packed, name: &str) -> Result<Self, OpError> {
         let qs = device.alloc(packed.qs.len(), &format!("{name}.qs"))?;
-        let ws = device.alloc(packed.ws.len(), &format!("{name}.ws"))?;
+        let ws = device.alloc(2 * packed.ws.len(), &format!("{name}.ws"))?;
         qs.upload(&packed.qs)?;
         ws.upload(&packed.ws)?;
         Ok(Self {
@@ -153,9 +153,9 @@ impl Q8Activations {
     /// # Errors
     /// The device's.
     pub fn new(device: &Device, shape: Q8Shape, max_tok: u32) -> Result<Self, OpError> {
-        let tiles = q8::tiles(max_tok.max(1)) as usize * shape.groups as usize;
+        let tiles = q8::token_tiles(max_tok.max(1)) as usize * shape.groups as usize;
         let quads = tiles * shape.quads() as usize;
-        let xq = device.alloc(quads * q8::QUAD_BYTES as usize, "xq")?;
+        let xq = device.alloc(quads * q8::QUAD_TOKEN_BYTES as usize, "xq")?;
         let dx = device.alloc(quads * q8::QUAD_TOKEN_SCALES as usize * 4, "dx")?;
         Ok(Self { shape, max_tok, xq, dx })
     }
@@ -190,6 +190,26 @@ impl Q8Activations {
         Ok(())
     }
 
+    /// The integers [groups][n_tok][blocks * 32] and scales [groups][n_tok][blocks] of the `n_tok` tokens last quantised, for
+    /// checks. Waits for the device.
+    ///
+    /// # Errors
+    /// As [`Q8Activations::quantize`].
+    pub fn download(&self, n_tok: u32) -> Result<(Vec<i8>, Vec<f32>), OpError> {
+        self.check_tokens(n_tok)?;
+        let groups = self.shape.groups as usize;
+        let quads = groups * q8::token_tiles(n_tok) as usize * self.shape.quads() as usize;
+        let xq = self.xq.download_vec::<u8>(quads * q8::QUAD_TOKEN_BYTES as usize)?;
+        let dx = self.dx.download_vec::<f32>(quads * q8::QUAD_TOKEN_SCALES as usize)?;
+        Ok(pack::unpack_activations(
+            &xq,
+            &dx,
+            groups,
+            n_tok as usize,
+            self.shape.blocks(),
+        ))
+    }
+
     fn check_tokens(&self, n_tok: u32) -> Result<(), OpError> {
         if n_tok == 0 || n_tok > self.max_tok {
             let max = self.max_tok;
@@ -202,9 +222,9 @@ impl Q8Activations {
 
     /// Where a group's integers and scales begin, for `n_tok` tokens.
     fn group(&self, group: u32, n_tok: u32) -> (*mut u8, *mut f32) {
-        let quads = group as usize * q8::tiles(n_tok) as usize * self.shape.quads() as usize;
+        let quads = group as usize * q8::token_tiles(n_tok) as usize * self.shape.quads() as usize;
         (
-            self.xq.ptr().wrapping_add(quads * q8::QUAD_BYTES as usize),
+            self.xq.ptr().wrapping_add(quads * q8::QUAD_TOKEN_BYTES as usize),
             self.dx
                 .ptr_as::<f32>()
                 .wrapping_add(quads * q8::QUAD_TOKEN_SCALES as usize),

@@ -183,22 +183,23 @@ const FMA_CYCLES: f64 = 4.0;
 
 fn work(config: &TileConfig, shape: Q8Shape, n_tok: u32, sm_count: u32) -> Work {
     let (groups, quads) = (u64::from(shape.groups), u64::from(shape.quads()));
-    let (tiles, token_tiles) = (u64::from(q8::tiles(shape.n)), u64::from(q8::tiles(n_tok)));
+    let tiles = u64::from(q8::row_tiles(shape.n));
     let quad_bytes = u64::from(q8::QUAD_BYTES + 2 * q8::QUAD_WEIGHT_SCALES);
-    let token_bytes = u64::from((q8::QUAD_BYTES + 4 * q8::QUAD_TOKEN_SCALES) / q8::TILE);
+    let token_bytes = u64::from((q8::QUAD_TOKEN_BYTES + 4 * q8::QUAD_TOKEN_SCALES) / q8::TOKEN_TILE);
     let (x, y, z) = config.grid(shape.n, n_tok, sm_count);
     let blocks_of_k = quads * u64::from(q8::QUAD_BLOCKS);
-    let units = tiles.div_ceil(u64::from(config.tiles)) * token_tiles;
+    let row_groups = tiles.div_ceil(u64::from(config.tiles));
     Work {
         read_bytes: groups * tiles * quads * quad_bytes,
-        reread_bytes: groups * units * quads * token_bytes * u64::from(n_tok.min(q8::TILE)),
+        passes: y,
+        reread_bytes: groups * row_groups * quads * token_bytes * u64::from(n_tok),
         write_bytes: groups * u64::from(shape.n) * u64::from(n_tok) * 4,
         multiply_adds: groups * u64::from(shape.n) * u64::from(shape.k) * u64::from(n_tok),
         launches: shape.groups,
         blocks: u64::from(x) * u64::from(y) * u64::from(z),
         threads: config.threads(),
         shared_bytes: config.shared_bytes(shape.quads()),
-        units,
+        units: row_groups * u64::from(y),
         bytes_in_flight: u64::from(config.k_warps * config.tiles * config.quads * config.stages) * quad_bytes,
         chain: blocks_of_k.div_ceil(u64::from(config.k_warps)),
         chain_cycles: FMA_CYCLES,
@@ -209,7 +210,7 @@ fn work(config: &TileConfig, shape: Q8Shape, n_tok: u32, sm_count: u32) -> Work 
 /// values.
 fn edge_cases() -> Vec<Case> {
     const BLOCKS: [u64; 8] = [1, 31, 32, 33, 255, 256, 257, 448];
-    const ROWS: [u64; 5] = [1, 7, 8, 9, 33];
+    const ROWS: [u64; 8] = [1, 7, 8, 9, 15, 16, 17, 33];
     const TOKENS: [u64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 16];
     let mut cases = Vec::new();
     let mut add = |blocks: u64, n, n_tok, ragged: u64, values, dtype: &str| {
@@ -240,6 +241,10 @@ fn edge_cases() -> Vec<Case> {
     // Every number of tokens, and every kind of values, where no kernel has only whole tiles.
     for (i, n_tok) in TOKENS.into_iter().enumerate() {
         add(33, 9, n_tok, (i % 2) as u64 * 5, Values::WideRange, "f32");
+    }
+    // One token at every number of blocks: configs for one token alone see each, too.
+    for blocks in BLOCKS {
+        add(blocks, 17, 1, 0, Values::WideRange, "f32");
     }
     for values in Values::ALL {
         add(12, 33, 5, 7, values, "f32");
