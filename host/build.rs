@@ -12,8 +12,14 @@ fn main() -> ExitCode {
         println!("cargo::rerun-if-changed=../{source}/Cargo.toml");
     }
     let archs = std::env::var("LOCKSTEP_ARCHS").unwrap_or_else(|_| ARCHS.to_string());
-    let archs: Vec<&str> = archs.split(',').map(str::trim).filter(|arch| !arch.is_empty()).collect();
-    let result = cuda_builder::CudaBuilder::new("../kernels-gpu").archs(&archs).and_then(|builder| builder.embed());
+    let archs: Vec<&str> = archs
+        .split(',')
+        .map(str::trim)
+        .filter(|arch| !arch.is_empty())
+        .collect();
+    let result = cuda_builder::CudaBuilder::new("../kernels-gpu")
+        .archs(&archs)
+        .and_then(|builder| builder.embed());
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -170,7 +170,7 @@ impl Q8Activations {
         let stride = k * groups;
         x.check(n_tok as usize * stride as usize)?;
         let quads = self.shape.quads();
-        let dims = LaunchDims::new(q8_quantize::grid(n_tok, quads), q8_quantize::THREADS);
+        let dims = LaunchDims::new(q8_quantize::grid(n_tok, quads), q8_quantize::THREADS).dependent();
         for group in 0..groups {
             let (xq, dx) = self.group(group, n_tok);
             let offset = (group * k) as usize;
@@ -291,7 +291,8 @@ impl Q8Matmul {
         let config = &self.entry.config;
         config.admits(n, quads, n_tok).map_err(OpError::Shape)?;
         let dims = LaunchDims::new(config.grid(n, n_tok, device.info().sms), config.threads())
-            .shared(config.shared_bytes(quads));
+            .shared(config.shared_bytes(quads))
+            .dependent();
         for group in 0..groups {
             let tiles = group as usize * weights.shape.tile_quads();
             let qs = weights
