@@ -113,7 +113,7 @@ fn run(device: &Device, faulty: &mut Faulty, config: &ConfigInfo) -> Result<(), 
 
 fn mismatch(outcome: Result<(), CheckError>) -> Mismatch {
     match outcome {
-        Err(CheckError::Mismatch { mismatch, .. }) => mismatch,
+        Err(CheckError::Mismatch { mismatch, .. }) => *mismatch,
         Err(other) => panic!("another error: {other}"),
         Ok(()) => panic!("passed"),
     }

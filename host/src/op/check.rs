@@ -38,7 +38,7 @@ pub enum CheckError {
         /// The copy of the operands.
         copy: usize,
         /// The first difference.
-        mismatch: Mismatch,
+        mismatch: Box<Mismatch>,
     },
 }
 
@@ -111,7 +111,7 @@ pub fn check_bytes(
                     config: config.id.clone(),
                     against,
                     copy,
-                    mismatch: mismatch.at(|byte| prepared.coords(byte)),
+                    mismatch: Box::new(mismatch.at(|byte| prepared.coords(byte))),
                 },
                 other => CheckError::Op(other),
             })?;
