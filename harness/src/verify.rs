@@ -162,7 +162,7 @@ impl Run<'_> {
     ) -> Result<()> {
         self.cases += 1;
         let admitted: Vec<String> = configs.iter().filter(|c| op.admits(case, c).is_ok()).cloned().collect();
-        let with_simulator = !self.simulator && (index % SIMULATOR_SHARE == 0 || self.args.case.is_some());
+        let with_simulator = !self.simulator && (index.is_multiple_of(SIMULATOR_SHARE) || self.args.case.is_some());
         let request = |configs: &[String]| {
             Request::Verify(VerifyJob {
                 case: case.clone(),

@@ -48,17 +48,22 @@ pub fn command(args: &InspectArgs) -> Result<Exit> {
         let dynamic = f.config.as_ref().map_or(0, |c| c.shared_bytes);
         let threads = f.config.as_ref().map_or(f.kernel.max_threads, |c| c.threads);
         let limits = Limits::of(f.image.arch);
-        let o = limits.map(|l| occupancy(&l, threads, f.kernel.registers, f.kernel.shared_bytes + dynamic));
+        // Without ptxas at build time nobody knows the registers: then no figure, rather than a wrong one.
+        let known = f.kernel.registers > 0;
+        let number = |v: u32| if known { v.to_string() } else { String::new() };
+        let o = limits
+            .filter(|_| known)
+            .map(|l| occupancy(&l, threads, f.kernel.registers, f.kernel.shared_bytes + dynamic));
         let cell = |v: Option<String>| v.unwrap_or_default();
         table.row([
             f.kernel.name.to_string(),
             f.config.as_ref().map_or_else(String::new, |c| c.id.clone()),
             f.image.arch.to_string(),
             threads.to_string(),
-            f.kernel.registers.to_string(),
-            f.kernel.spill_bytes.to_string(),
-            f.kernel.stack_bytes.to_string(),
-            f.kernel.shared_bytes.to_string(),
+            number(f.kernel.registers),
+            number(f.kernel.spill_bytes),
+            number(f.kernel.stack_bytes),
+            number(f.kernel.shared_bytes),
             dynamic.to_string(),
             cell(o.as_ref().map(|o| o.blocks.to_string())),
             cell(o.as_ref().map(|o| o.warps.to_string())),
@@ -72,6 +77,10 @@ pub fn command(args: &InspectArgs) -> Result<Exit> {
             f.image.arch,
             ptx::mix(&text, f.kernel.name)
         );
+    }
+    if found.iter().any(|f| f.kernel.registers == 0) {
+        mixes +=
+            "No registers, spills and occupancy: ptxas was not there when this was built; `./setup` installs it.\n";
     }
     write(&table, &args.table, &mixes)?;
     if args.sass {

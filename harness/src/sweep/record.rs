@@ -47,7 +47,8 @@ pub fn image(opened: &Opened, config: &ConfigInfo) -> Option<&'static Image> {
         |i: &&Image| i.family == config.family && !i.arch.ends_with('a') && number(i.arch) < number(&opened.arch);
     IMAGES
         .iter()
-        .find(exact)
+        .filter(exact)
+        .max_by_key(|i| i.arch)
         .or_else(|| IMAGES.iter().filter(older).max_by_key(|i| number(i.arch)))
 }
 
