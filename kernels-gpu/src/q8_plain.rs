@@ -114,7 +114,11 @@ pub unsafe fn q8_matmul_plain(
         }
     }
     y_sum += acc;
-    let out = if y_sum.is_nan() { f32::from_bits(0x7FFF_FFFF) } else { y_sum };
+    let out = if y_sum.is_nan() {
+        f32::from_bits(0x7FFF_FFFF)
+    } else {
+        y_sum
+    };
     // SAFETY: i < n_tok * N.
     unsafe { mem::store(y.add(i as usize), out) };
 }
