@@ -31,7 +31,7 @@ impl Quantised {
     }
 
     fn launch(&self, device: &Device, stream: &Stream, dependent: bool) -> Result<()> {
-        let dims = LaunchDims::new(q8_quantize::grid(TOKENS, q8::quads(K)), q8_quantize::THREADS);
+        let dims = LaunchDims::new(q8_quantize::grid(TOKENS, q8::quads(K), 1), q8_quantize::THREADS);
         self.launch_as(device, stream, LaunchDims { pdl: dependent, ..dims })
     }
 
@@ -103,7 +103,7 @@ fn a_kernel_gives_the_simulators_bytes() -> Result<()> {
     // All the shared memory a block can have, which has to be asked for, leaves room for one block.
     let most = device.info().shared_bytes_per_block;
     assert_eq!(device.blocks_per_sm(&KERNEL, q8_quantize::THREADS, most)?, Some(1));
-    let dims = LaunchDims::new(q8_quantize::grid(TOKENS, q8::quads(K)), q8_quantize::THREADS).shared(most);
+    let dims = LaunchDims::new(q8_quantize::grid(TOKENS, q8::quads(K), 1), q8_quantize::THREADS).shared(most);
     buffers.launch_as(&device, &stream, dims)?;
     assert!(buffers.take()? == expected, "with {most} bytes of shared memory");
     Ok(())

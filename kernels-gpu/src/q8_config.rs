@@ -51,13 +51,12 @@ impl TileConfig {
         }
     }
 
-    /// The launch grid (x, y, z) for N rows and `n_tok` tokens on a device of `sm_count` SMs.
-    pub fn grid(&self, n: u32, n_tok: u32, sm_count: u32) -> (u32, u32, u32) {
-        let groups = q8::row_tiles(n).div_ceil(self.tiles);
+    /// The launch grid (x, y, z) for `groups` products of N rows and `n_tok` tokens on a device of `sm_count` SMs.
+    pub fn grid(&self, n: u32, groups: u32, n_tok: u32, sm_count: u32) -> (u32, u32, u32) {
         (
-            groups.min(sm_count * self.blocks_per_sm),
+            q8::row_tiles(n).div_ceil(self.tiles).min(sm_count * self.blocks_per_sm),
             n_tok.div_ceil(4 * self.lane_tokens),
-            1,
+            groups,
         )
     }
 }

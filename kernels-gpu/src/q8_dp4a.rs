@@ -45,6 +45,21 @@ unsafe fn body<const KW: u32, const U: usize>(a: Args) {
     let kw = thread::thread_idx_x() / 32;
     let (g, t) = (lane / 4, lane % 4);
     let n_tiles = q8::row_tiles(a.n);
+    // Groups lie behind each other in every tensor.
+    let group = thread::block_idx_z() as usize;
+    let tile_quads = group * n_tiles as usize * a.n_quads as usize;
+    let token_quads = group * a.n_quads as usize;
+    // SAFETY: the group exists.
+    let a = unsafe {
+        Args {
+            qs: a.qs.add(tile_quads * q8::QUAD_BYTES as usize),
+            ws: a.ws.add(tile_quads * q8::QUAD_WEIGHT_SCALES as usize),
+            xq: a.xq.add(token_quads * q8::QUAD_TOKEN_BYTES as usize),
+            dx: a.dx.add(token_quads * q8::QUAD_TOKEN_SCALES as usize),
+            y: a.y.add(group * a.n as usize),
+            ..a
+        }
+    };
     let turns = a.n_quads / U as u32;
     let parts = shared::dynamic::<f32>();
 

@@ -9,12 +9,12 @@
 //! ```
 //! | tensor | shape | dtype |
 //! | --- | --- | --- |
-//! | x | [n_tok][x_stride], K used | f32 or bf16 |
-//! | xq | [n_tok/8][n_quads][2][8][4][16] | int8 |
-//! | dx | [n_tok/8][n_quads][8][4] | f32 |
+//! | x | [n_tok][x_stride], groups * K used | f32 or bf16 |
+//! | xq | [groups][n_tok/8][n_quads][2][8][4][16] | int8 |
+//! | dx | [groups][n_tok/8][n_quads][8][4] | f32 |
 //!
 //! One thread does eight values, four lanes a block: lane `4 j + t` of a group of 16 has values `8 t ..` of block `j` of
-//! its quad. A thread block of 128 takes 8 quads of one token (grid: x over quads, y over tokens). The maximum over a
+//! its quad. A thread block of 128 takes 8 quads of one token (grid: x over quads, y over tokens, z over groups). The maximum over a
 //! block is an integer maximum over four lanes: its order is free. Slots of tokens that do not exist are not written.
 
 use cuda_std::vec::U32x2;
@@ -28,9 +28,9 @@ pub const THREADS: u32 = 128;
 /// Quads that one block of the quantiser does.
 pub const QUADS_PER_BLOCK: u32 = THREADS / 16;
 
-/// The launch grid (x, y, z) for `n_tok` tokens of `n_quads` quads.
-pub fn grid(n_tok: u32, n_quads: u32) -> (u32, u32, u32) {
-    (n_quads.div_ceil(QUADS_PER_BLOCK), n_tok, 1)
+/// The launch grid (x, y, z) for `n_tok` tokens of `groups` times `n_quads` quads.
+pub fn grid(n_tok: u32, n_quads: u32, groups: u32) -> (u32, u32, u32) {
+    (n_quads.div_ceil(QUADS_PER_BLOCK), n_tok, groups)
 }
 
 /// An activation dtype the quantiser reads.
@@ -70,8 +70,8 @@ fn quantise(x: f32, d: f32) -> u32 {
 /// # Safety
 /// `x`, `xq` and `dx` must have the shapes of the module's table.
 #[inline(always)]
-unsafe fn body<T: Activation>(x: *const T, xq: *mut u8, dx: *mut f32, k: u32, x_stride: u32, n_quads: u32) {
-    let token = thread::block_idx_y();
+unsafe fn body<T: Activation>(x: *const T, xq: *mut u8, dx: *mut f32, n_tok: u32, k: u32, x_stride: u32, n_quads: u32) {
+    let (token, group) = (thread::block_idx_y(), thread::block_idx_z());
     let tid = thread::thread_idx_x();
     let quad = thread::block_idx_x() * QUADS_PER_BLOCK + tid / 16;
     let block = (tid / 4) % 4;
@@ -89,7 +89,10 @@ unsafe fn body<T: Activation>(x: *const T, xq: *mut u8, dx: *mut f32, k: u32, x_
         let at = first + i as u32;
         if live && at < k {
             // SAFETY: at < k and the token exists, so the element is inside x.
-            *v = unsafe { mem::load(x.add(token as usize * x_stride as usize + at as usize)) }.widen();
+            *v = unsafe {
+                mem::load(x.add(token as usize * x_stride as usize + group as usize * k as usize + at as usize))
+            }
+            .widen();
         }
         amax = amax.max(v.to_bits() & 0x7FFF_FFFF);
     }
@@ -102,7 +105,8 @@ unsafe fn body<T: Activation>(x: *const T, xq: *mut u8, dx: *mut f32, k: u32, x_
         packed[i / 4] |= quantise(v[i], d) << (8 * (i % 4));
     }
     if live {
-        let tile = (token / q8::TOKEN_TILE) as usize * n_quads as usize + quad as usize;
+        let tile = group as usize * q8::token_tiles(n_tok) as usize + (token / q8::TOKEN_TILE) as usize;
+        let tile = tile * n_quads as usize + quad as usize;
         let g = token % q8::TOKEN_TILE;
         let at =
             tile * q8::QUAD_TOKEN_BYTES as usize + ((block / 2) * 512 + g * 64 + t * 16 + (block % 2) * 8) as usize;
@@ -125,13 +129,13 @@ pub unsafe fn q8_quantize_f32(
     x: *const f32,
     xq: *mut u8,
     dx: *mut f32,
-    _n_tok: u32,
+    n_tok: u32,
     k: u32,
     x_stride: u32,
     n_quads: u32,
 ) {
     // SAFETY: the caller's promise.
-    unsafe { body(x, xq, dx, k, x_stride, n_quads) }
+    unsafe { body(x, xq, dx, n_tok, k, x_stride, n_quads) }
 }
 
 /// Quantises bf16 activations; otherwise as [`q8_quantize_f32`].
@@ -143,11 +147,11 @@ pub unsafe fn q8_quantize_bf16(
     x: *const bf16,
     xq: *mut u8,
     dx: *mut f32,
-    _n_tok: u32,
+    n_tok: u32,
     k: u32,
     x_stride: u32,
     n_quads: u32,
 ) {
     // SAFETY: the caller's promise.
-    unsafe { body(x, xq, dx, k, x_stride, n_quads) }
+    unsafe { body(x, xq, dx, n_tok, k, x_stride, n_quads) }
 }

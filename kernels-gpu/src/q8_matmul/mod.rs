@@ -2,9 +2,9 @@
 //!
 //! | tensor | shape | dtype |
 //! | --- | --- | --- |
-//! | qs, ws | quad layout of N x K, [`crate::q8`] | int8, f16 |
-//! | xq, dx | quad layout of n_tok x K, [`crate::q8`] | int8, f32 |
-//! | y | [n_tok][y_stride], N used | f32 |
+//! | qs, ws | [groups], quad layout of N x K, [`crate::q8`] | int8, f16 |
+//! | xq, dx | [groups], quad layout of n_tok x K, [`crate::q8`] | int8, f32 |
+//! | y | [n_tok][y_stride], groups * N used | f32 |
 //!
 //! # Canonical order
 //! Blocks ascending in segments of 16, segments ascending: [`crate::q8`]. It is the same for every config below, any
@@ -26,7 +26,7 @@
 //! whoever writes the buffer again has met the adder at the next tile's barrier, after the adder was done.
 //!
 //! *Shapes.* Any N, any K whose quads are a multiple of `quads` (the padding of [`crate::q8`] counts) and that has at least
-//! `k_warps` segments, any n_tok (grid y has one block for 4 `lane_tokens` of them). Configs with one quad and one warp take everything.
+//! `k_warps` segments, any n_tok (grid y has one block for 4 `lane_tokens` of them), any number of groups (grid z). Configs with one quad and one warp take everything.
 //!
 //! # Versions tried
 //! H200, 4096 x 14336, n_tok = 1 / 8, us, cold weights, programmatic launch; to version 2b the canonical order was one chain over K.
@@ -83,6 +83,19 @@ unsafe fn body<const R: usize, const KW: u32, const U: usize, const S: u32, cons
     let in_tile = first_token % q8::TOKEN_TILE;
     let last = in_tile + (a.n_tok - first_token).min(4 * P as u32) - 1;
     let n_tiles = q8::row_tiles(a.n);
+    // Groups, independent products of one launch, lie behind each other in every tensor but y, where they are columns.
+    let group = thread::block_idx_z() as usize;
+    let tile_quads = group * n_tiles as usize * a.n_quads as usize;
+    let token_quads = (group * q8::token_tiles(a.n_tok) as usize + tok_tile as usize) * a.n_quads as usize;
+    // SAFETY: the group exists.
+    let a = unsafe {
+        Args {
+            qs: a.qs.add(tile_quads * q8::QUAD_BYTES as usize),
+            ws: a.ws.add(tile_quads * q8::QUAD_WEIGHT_SCALES as usize),
+            y: a.y.add(group * a.n as usize),
+            ..a
+        }
+    };
     let extent = Extent {
         groups: n_tiles.div_ceil(R as u32),
         segments: a.n_quads.div_ceil(q8::SEGMENT_QUADS),
@@ -101,13 +114,9 @@ unsafe fn body<const R: usize, const KW: u32, const U: usize, const S: u32, cons
         qs: a.qs,
         ws: a.ws,
         // SAFETY: the token tile exists.
-        xq: unsafe {
-            a.xq.add(tok_tile as usize * a.n_quads as usize * q8::QUAD_TOKEN_BYTES as usize)
-        },
+        xq: unsafe { a.xq.add(token_quads * q8::QUAD_TOKEN_BYTES as usize) },
         // SAFETY: as above.
-        dx: unsafe {
-            a.dx.add(tok_tile as usize * a.n_quads as usize * q8::QUAD_TOKEN_SCALES as usize)
-        },
+        dx: unsafe { a.dx.add(token_quads * q8::QUAD_TOKEN_SCALES as usize) },
         n_tiles,
         n_quads: a.n_quads,
         lane,

@@ -62,11 +62,6 @@ impl Q8Shape {
     pub fn gguf_bytes(self) -> usize {
         self.groups as usize * self.n as usize * self.blocks() * q8::GGUF_BLOCK_BYTES as usize
     }
-
-    /// (row tile, quad) pairs of one group.
-    fn tile_quads(self) -> usize {
-        q8::row_tiles(self.n) as usize * self.quads() as usize
-    }
 }
 
 /// Weights on a device, in the quad layout.
@@ -160,7 +155,7 @@ impl Q8Activations {
         Ok(Self { shape, max_tok, xq, dx })
     }
 
-    /// Quantises `n_tok` tokens on the device, one launch for each group. Does not wait.
+    /// Quantises `n_tok` tokens on the device in one launch. Does not wait.
     ///
     /// # Errors
     /// [`OpError::Shape`] when there is no room for so many tokens or `x` is too short; the device's.
@@ -170,21 +165,18 @@ impl Q8Activations {
         let stride = k * groups;
         x.check(n_tok as usize * stride as usize)?;
         let quads = self.shape.quads();
-        let dims = LaunchDims::new(q8_quantize::grid(n_tok, quads), q8_quantize::THREADS).dependent();
-        for group in 0..groups {
-            let (xq, dx) = self.group(group, n_tok);
-            let offset = (group * k) as usize;
-            match x {
-                Q8Input::F32(buffer) => {
-                    let x = buffer.ptr_as::<f32>().wrapping_add(offset).cast_const();
-                    let kernel = &q8_quantize::q8_quantize_f32::KERNEL;
-                    device.launch(stream, kernel, dims, (x, xq, dx, n_tok, k, stride, quads))?;
-                }
-                Q8Input::Bf16(buffer) => {
-                    let x = buffer.ptr_as::<half::bf16>().wrapping_add(offset).cast_const();
-                    let kernel = &q8_quantize::q8_quantize_bf16::KERNEL;
-                    device.launch(stream, kernel, dims, (x, xq, dx, n_tok, k, stride, quads))?;
-                }
+        let dims = LaunchDims::new(q8_quantize::grid(n_tok, quads, groups), q8_quantize::THREADS).dependent();
+        let (xq, dx) = (self.xq.ptr(), self.dx.ptr_as::<f32>());
+        match x {
+            Q8Input::F32(buffer) => {
+                let x = buffer.ptr_as::<f32>().cast_const();
+                let kernel = &q8_quantize::q8_quantize_f32::KERNEL;
+                device.launch(stream, kernel, dims, (x, xq, dx, n_tok, k, stride, quads))?;
+            }
+            Q8Input::Bf16(buffer) => {
+                let x = buffer.ptr_as::<half::bf16>().cast_const();
+                let kernel = &q8_quantize::q8_quantize_bf16::KERNEL;
+                device.launch(stream, kernel, dims, (x, xq, dx, n_tok, k, stride, quads))?;
             }
         }
         Ok(())
@@ -219,17 +211,6 @@ impl Q8Activations {
         }
         Ok(())
     }
-
-    /// Where a group's integers and scales begin, for `n_tok` tokens.
-    fn group(&self, group: u32, n_tok: u32) -> (*mut u8, *mut f32) {
-        let quads = group as usize * q8::token_tiles(n_tok) as usize * self.shape.quads() as usize;
-        (
-            self.xq.ptr().wrapping_add(quads * q8::QUAD_TOKEN_BYTES as usize),
-            self.dx
-                .ptr_as::<f32>()
-                .wrapping_add(quads * q8::QUAD_TOKEN_SCALES as usize),
-        )
-    }
 }
 
 /// One config of the matmul, ready to launch on any weights it takes.
@@ -257,8 +238,8 @@ impl Q8Matmul {
         &self.entry.config
     }
 
-    /// y = W x for the `n_tok` tokens last quantised: `y` is f32 [n_tok][groups * n]. One launch for each group. Does not
-    /// wait, allocates nothing.
+    /// y = W x for the `n_tok` tokens last quantised: `y` is f32 [n_tok][groups * n]. One launch. Does not wait, allocates
+    /// nothing.
     ///
     /// # Errors
     /// [`OpError::Shape`] when the operands do not fit each other or the config does not take them; the device's.
@@ -290,26 +271,21 @@ impl Q8Matmul {
         let quads = weights.shape.quads();
         let config = &self.entry.config;
         config.admits(n, quads, n_tok).map_err(OpError::Shape)?;
-        let dims = LaunchDims::new(config.grid(n, n_tok, device.info().sms), config.threads())
+        let dims = LaunchDims::new(config.grid(n, groups, n_tok, device.info().sms), config.threads())
             .shared(config.shared_bytes(quads))
             .dependent();
-        for group in 0..groups {
-            let tiles = group as usize * weights.shape.tile_quads();
-            let qs = weights
-                .qs
-                .ptr()
-                .wrapping_add(tiles * q8::QUAD_BYTES as usize)
-                .cast_const();
-            let ws = weights
-                .ws
-                .ptr_as::<u16>()
-                .wrapping_add(tiles * q8::QUAD_WEIGHT_SCALES as usize)
-                .cast_const();
-            let (xq, dx) = x.group(group, n_tok);
-            let y = y.ptr_as::<f32>().wrapping_add((group * n) as usize);
-            let args = (qs, ws, xq.cast_const(), dx.cast_const(), y, n, quads, n_tok, n * groups);
-            device.launch(stream, &self.entry.kernel, dims, args)?;
-        }
+        let args = (
+            weights.qs.ptr().cast_const(),
+            weights.ws.ptr_as::<u16>().cast_const(),
+            x.xq.ptr().cast_const(),
+            x.dx.ptr_as::<f32>().cast_const(),
+            y.ptr_as::<f32>(),
+            n,
+            quads,
+            n_tok,
+            n * groups,
+        );
+        device.launch(stream, &self.entry.kernel, dims, args)?;
         Ok(())
     }
 }

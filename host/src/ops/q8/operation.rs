@@ -186,7 +186,7 @@ fn work(config: &TileConfig, shape: Q8Shape, n_tok: u32, sm_count: u32) -> Work 
     let tiles = u64::from(q8::row_tiles(shape.n));
     let quad_bytes = u64::from(q8::QUAD_BYTES + 2 * q8::QUAD_WEIGHT_SCALES);
     let token_bytes = u64::from((q8::QUAD_TOKEN_BYTES + 4 * q8::QUAD_TOKEN_SCALES) / q8::TOKEN_TILE);
-    let (x, y, z) = config.grid(shape.n, n_tok, sm_count);
+    let (x, y, z) = config.grid(shape.n, shape.groups, n_tok, sm_count);
     let blocks_of_k = quads * u64::from(q8::QUAD_BLOCKS);
     let row_groups = tiles.div_ceil(u64::from(config.tiles));
     Work {
@@ -195,11 +195,11 @@ fn work(config: &TileConfig, shape: Q8Shape, n_tok: u32, sm_count: u32) -> Work 
         reread_bytes: groups * row_groups * quads * token_bytes * u64::from(n_tok),
         write_bytes: groups * u64::from(shape.n) * u64::from(n_tok) * 4,
         multiply_adds: groups * u64::from(shape.n) * u64::from(shape.k) * u64::from(n_tok),
-        launches: shape.groups,
+        launches: 1,
         blocks: u64::from(x) * u64::from(y) * u64::from(z),
         threads: config.threads(),
         shared_bytes: config.shared_bytes(shape.quads()),
-        units: row_groups * u64::from(y),
+        units: groups * row_groups * u64::from(y),
         bytes_in_flight: u64::from(config.k_warps * config.tiles * config.quads * config.stages) * quad_bytes,
         chain: blocks_of_k.div_ceil(u64::from(config.k_warps)),
         chain_cycles: FMA_CYCLES,
