@@ -207,7 +207,7 @@ fn a_stale_output_is_caught_because_outputs_are_poisoned_first() {
 /// The plain product with its segments, or the blocks of a segment, in descending order.
 ///
 /// # Safety
-/// blocks [n][nb][34], q [nb * 32], d [nb], y [n], on the device.
+/// blocks `[n][nb][34]`, q [nb * 32], d [nb], y [n], on the device.
 #[kernel]
 pub unsafe fn descending(blocks: *const u8, q: *const i8, d: *const f32, y: *mut f32, n: u32, nb: u32, segments: u32) {
     let row = thread::index_1d();

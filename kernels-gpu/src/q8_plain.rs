@@ -5,10 +5,10 @@
 //!
 //! | tensor | shape | dtype |
 //! | --- | --- | --- |
-//! | x | [n_tok][k] | f32 |
-//! | q, d | [n_tok][nb * 32], [n_tok][nb] | int8, f32 |
-//! | blocks | [N][nb][34] | GGUF Q8_0 |
-//! | y | [n_tok][N] | f32 |
+//! | x | `[n_tok][k]` | f32 |
+//! | q, d | `[n_tok][nb * 32]`, `[n_tok][nb]` | int8, f32 |
+//! | blocks | `[N][nb][34]` | GGUF Q8_0 |
+//! | y | `[n_tok][N]` | f32 |
 
 use cuda_std::{float, kernel, mem, thread};
 use half::f16;

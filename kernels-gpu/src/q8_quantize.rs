@@ -9,9 +9,9 @@
 //! ```
 //! | tensor | shape | dtype |
 //! | --- | --- | --- |
-//! | x | [n_tok][x_stride], groups * K used | f32 or bf16 |
-//! | xq | [groups][n_tok/8][n_quads][2][8][4][16] | int8 |
-//! | dx | [groups][n_tok/8][n_quads][8][4] | f32 |
+//! | x | `[n_tok][x_stride]`, groups * K used | f32 or bf16 |
+//! | xq | `[groups][n_tok/8][n_quads][2][8][4][16]` | int8 |
+//! | dx | `[groups][n_tok/8][n_quads][8][4]` | f32 |
 //!
 //! One thread does eight values, four lanes a block: lane `4 j + t` of a group of 16 has values `8 t ..` of block `j` of
 //! its quad. A thread block of 128 takes 8 quads of one token (grid: x over quads, y over tokens, z over groups). The maximum over a
@@ -138,7 +138,7 @@ pub unsafe fn q8_quantize_f32(
     unsafe { body(x, xq, dx, n_tok, k, x_stride, n_quads) }
 }
 
-/// Quantises bf16 activations; otherwise as [`q8_quantize_f32`].
+/// Quantises bf16 activations; otherwise as [`fn@q8_quantize_f32`].
 ///
 /// # Safety
 /// `x`, `xq` and `dx` must have the shapes of the module's table, on the device.

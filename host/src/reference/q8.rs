@@ -1,10 +1,10 @@
-//! Q8_0 matmul on the CPU, straight from GGUF's blocks: y[t][n] = sum over k of W[n][k] X[t][k].
+//! Q8_0 matmul on the CPU, straight from GGUF's blocks: y`[t][n]` = sum over k of W`[n][k]` X`[t][k]`.
 //!
 //! | tensor | shape | dtype |
 //! | --- | --- | --- |
-//! | blocks | [n][nb][34] | GGUF Q8_0: an f16 scale, little-endian, and 32 int8; nb = ceil(k / 32) |
-//! | x | [n_tok][k] | f32, or bf16 as its bits |
-//! | y | [n_tok][n] | f32 |
+//! | blocks | `[n][nb][34]` | GGUF Q8_0: an f16 scale, little-endian, and 32 int8; nb = ceil(k / 32) |
+//! | x | `[n_tok][k]` | f32, or bf16 as its bits |
+//! | y | `[n_tok][n]` | f32 |
 //!
 //! # Canonical order
 //! 1. Activations, for each block of 32 of a token (zeros beyond k): `d = max |x| / 127`, NaN if the block has one; each
@@ -51,9 +51,9 @@ impl Input<'_> {
 /// Quantised activations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantised {
-    /// The integers, [n_tok][nb][32].
+    /// The integers, `[n_tok][nb][32]`.
     pub q: Vec<i8>,
-    /// The scales, [n_tok][nb].
+    /// The scales, `[n_tok][nb]`.
     pub d: Vec<f32>,
 }
 
@@ -253,7 +253,7 @@ fn block_product(blocks: &[u8], x: &Quantised, nb: usize, row: usize, token: usi
     (weight_scale(blocks, nb, row, b) * x.d[token * nb + b], dot)
 }
 
-/// `f(row, token)` for every output, as [n_tok][n]; on all cores when that is worth their start.
+/// `f(row, token)` for every output, as `[n_tok][n]`; on all cores when that is worth their start.
 fn over_rows<T: Copy + Default + Send>(
     n: usize,
     n_tok: usize,

@@ -1,10 +1,10 @@
-//! Q8_0 matmul for 1..8 tokens at once (share-warp): y[t][n] = sum_k W[n][k] X[t][k], weights read once for all tokens.
+//! Q8_0 matmul for 1..8 tokens at once (share-warp): `y[t][n] = sum_k W[n][k] X[t][k]`, weights read once for all tokens.
 //!
 //! | tensor | shape | dtype |
 //! | --- | --- | --- |
-//! | qs, ws | [groups], quad layout of N x K, [`crate::q8`] | int8, f16 |
-//! | xq, dx | [groups], quad layout of n_tok x K, [`crate::q8`] | int8, f32 |
-//! | y | [n_tok][y_stride], groups * N used | f32 |
+//! | qs, ws | `[groups]`, quad layout of N x K, [`crate::q8`] | int8, f16 |
+//! | xq, dx | `[groups]`, quad layout of n_tok x K, [`crate::q8`] | int8, f32 |
+//! | y | `[n_tok][y_stride]`, groups * N used | f32 |
 //!
 //! # Canonical order
 //! Blocks ascending in segments of 16, segments ascending: [`crate::q8`]. It is the same for every config below, any

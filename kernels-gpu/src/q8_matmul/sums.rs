@@ -58,7 +58,7 @@ pub(super) unsafe fn store<const R: usize, const P: usize>(a: &Args, out: &[[[f3
     }
 }
 
-/// Where a lane's sum of a segment lies in shared memory: [segment][r][half][p][lane].
+/// Where a lane's sum of a segment lies in shared memory: `[segment][r][half][p][lane]`.
 #[inline(always)]
 pub(super) fn slot<const R: usize, const P: usize>(segment: u32, r: usize, half: usize, p: usize, lane: u32) -> u32 {
     (((segment * R as u32 + r as u32) * 2 + half as u32) * P as u32 + p as u32) * 32 + lane

@@ -5,7 +5,7 @@ mod common;
 use common::{Buffer, Random, SCHEDULES, run_body};
 use cuda_std::{mem, mma, warp};
 
-/// `B` products in one launch: A [B][16][32], B^T [B][8][32] bytes, C and D [B][16][8].
+/// `B` products in one launch: A `[B][16][32]`, B^T `[B][8][32]` bytes, C and D `[B][16][8]`.
 fn on_one_warp<const B: usize>(a: &[i8], b: &[i8], c: &[i32], schedule: simt::Schedule) -> Vec<i32> {
     let (a, b, c, d) = (
         Buffer::new(a),

@@ -232,7 +232,7 @@ pub unsafe fn read(src: *const u8, dst: &mut [u8]) {
 /// Host-side memset: fills `len` bytes and marks them written.
 ///
 /// # Safety
-/// As for [`write`].
+/// As for [`fn@write`].
 pub unsafe fn fill(dst: *mut u8, byte: u8, len: usize) {
     // SAFETY: the caller vouches for the range.
     unsafe {
@@ -259,7 +259,7 @@ pub unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) {
 /// Marks `len` bytes as never written: a kernel's read before its write is an error again. The bytes themselves stay.
 ///
 /// # Safety
-/// As for [`write`].
+/// As for [`fn@write`].
 pub unsafe fn mark_unwritten(dst: *mut u8, len: usize) {
     // SAFETY: the caller vouches for the range.
     unsafe { mark(dst, len, ALLOCATED) }

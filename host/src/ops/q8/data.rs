@@ -8,9 +8,9 @@ const BLOCK: usize = kernels_gpu::q8::GGUF_BLOCK_BYTES as usize;
 
 /// Host copies of a case's operands.
 pub(super) struct Data {
-    /// GGUF blocks [groups][n][nb][34].
+    /// GGUF blocks `[groups][n][nb][34]`.
     pub blocks: Vec<u8>,
-    /// Activations [n_tok][groups * k], each exact in the case's dtype.
+    /// Activations `[n_tok][groups * k]`, each exact in the case's dtype.
     pub x: Vec<f32>,
 }
 

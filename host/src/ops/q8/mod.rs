@@ -73,7 +73,7 @@ pub struct Q8Weights {
 }
 
 impl Q8Weights {
-    /// Repacks GGUF blocks [groups][n][ceil(k / 32)][34] on all cores and uploads them. `name` is for messages.
+    /// Repacks GGUF blocks `[groups][n][ceil(k / 32)][34]` on all cores and uploads them. `name` is for messages.
     ///
     /// # Errors
     /// [`OpError::Shape`] when `blocks` has not that many bytes; the device's when memory is short.
@@ -182,7 +182,7 @@ impl Q8Activations {
         Ok(())
     }
 
-    /// The integers [groups][n_tok][blocks * 32] and scales [groups][n_tok][blocks] of the `n_tok` tokens last quantised, for
+    /// The integers `[groups][n_tok][blocks * 32]` and scales `[groups][n_tok][blocks]` of the `n_tok` tokens last quantised, for
     /// checks. Waits for the device.
     ///
     /// # Errors
@@ -238,7 +238,7 @@ impl Q8Matmul {
         &self.entry.config
     }
 
-    /// y = W x for the `n_tok` tokens last quantised: `y` is f32 [n_tok][groups * n]. One launch. Does not wait, allocates
+    /// y = W x for the `n_tok` tokens last quantised: `y` is f32 `[n_tok][groups * n]`. One launch. Does not wait, allocates
     /// nothing.
     ///
     /// # Errors

@@ -14,14 +14,14 @@ const ROWS: usize = kernels_gpu::q8::ROW_TILE as usize;
 pub struct Q8Packed {
     /// The sizes.
     pub shape: Q8Shape,
-    /// Integers: [groups][row tiles][quads][4 blk][8 g][4 t][4 i][4].
+    /// Integers: `[groups][row tiles][quads][4 blk][8 g][4 t][4 i][4]`.
     pub qs: Vec<u8>,
-    /// f16 scales as bits: [groups][row tiles][quads][8 g][4 blk][2 p].
+    /// f16 scales as bits: `[groups][row tiles][quads][8 g][4 blk][2 p]`.
     pub ws: Vec<u16>,
 }
 
 impl Q8Packed {
-    /// Repacks blocks [groups][n][ceil(k / 32)][34] on all cores. Rows and blocks of padding are zero.
+    /// Repacks blocks `[groups][n][ceil(k / 32)][34]` on all cores. Rows and blocks of padding are zero.
     ///
     /// # Errors
     /// [`OpError::Shape`] when `blocks` has not that many bytes.
@@ -80,8 +80,8 @@ fn pack_row(blocks: &[u8], r: usize, tile: &mut [u8]) {
     }
 }
 
-/// Quantised activations from xq [groups][token tiles][quads][2 h][8 g][4 t][2 p][8] and dx [groups][token
-/// tiles][quads][8 g][4 blk] to integers [groups][n_tok][nb * 32] and scales [groups][n_tok][nb].
+/// Quantised activations from xq `[groups][token tiles][quads][2 h][8 g][4 t][2 p][8]` and dx [groups][token
+/// tiles]`[quads][8 g][4 blk]` to integers `[groups][n_tok][nb * 32]` and scales `[groups][n_tok][nb]`.
 pub(super) fn unpack_activations(xq: &[u8], dx: &[f32], groups: usize, n_tok: usize, nb: usize) -> (Vec<i8>, Vec<f32>) {
     let quads = nb.div_ceil(4);
     let (mut q, mut d) = (Vec::new(), Vec::new());

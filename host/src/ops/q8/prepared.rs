@@ -88,7 +88,7 @@ impl Q8Case {
         &self.data.blocks[group * bytes..(group + 1) * bytes]
     }
 
-    /// The activations of a group as [n_tok][k].
+    /// The activations of a group as `[n_tok][k]`.
     fn x(&self, group: usize) -> Vec<f32> {
         let (k, stride) = (
             self.shape.k as usize,
@@ -102,7 +102,7 @@ impl Q8Case {
             .collect()
     }
 
-    /// `f` for each group, giving [n_tok][n]; put together as [n_tok][groups * n].
+    /// `f` for each group, giving `[n_tok][n]`; put together as `[n_tok][groups * n]`.
     fn by_group<T: Copy + Default>(
         &self,
         mut f: impl FnMut(usize) -> Result<Vec<T>, OpError>,
