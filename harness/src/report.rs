@@ -1,6 +1,6 @@
 //! `harness report --md`: the README's result table, made from the records, so that no figure is typed by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use host::results::{Kind, Record, slug};
@@ -64,6 +64,37 @@ struct Shape<'r> {
     by_tok: BTreeMap<u32, BTreeMap<&'r str, &'r Record>>,
 }
 
+/// What a shape's row says: strict winners, by token count.
+#[derive(Default)]
+struct Row {
+    times: BTreeMap<u32, f64>,
+    /// Of the fewest tokens: bytes that have to be moved, the rate they are moved at, its share of the copy rate.
+    bytes: u64,
+    gb_s: Option<f64>,
+    share: Option<f64>,
+    worst_share: Option<f64>,
+    /// The most that the strict winner is behind the fast one, 0 where they tie.
+    worst_cost: f64,
+}
+
+impl Row {
+    fn add(&mut self, n_tok: u32, strict: &Winner<'_>, fast: &Winner<'_>) {
+        let roof = strict.record.roof;
+        let share = roof.and_then(|roof| roof.share_of_copy);
+        if self.times.is_empty() {
+            self.bytes = roof.map_or(0, |roof| roof.bytes);
+            self.gb_s = roof.map(|roof| roof.gb_s);
+            self.share = share;
+        }
+        self.times.insert(n_tok, strict.figure.0);
+        self.worst_share = match (self.worst_share, share) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.worst_cost = self.worst_cost.max(Winner::strictness_cost(strict, fast));
+    }
+}
+
 /// All devices' tables as Markdown.
 fn tables(records: &[Record]) -> String {
     let shown = |r: &&Record| r.kind == Kind::Measured && r.shape.model != NOT_SHOWN && r.bytes_held();
@@ -99,59 +130,65 @@ fn device_table(device: &str, records: &[&Record]) -> String {
             *slot = r;
         }
     }
-    let mut table = Table::new(&[
-        "op",
-        "shape",
-        "sizes",
-        "n_tok",
-        "config",
-        "time_us",
-        "GB_per_s",
-        "copy_rate_pct",
-        "strict_costs_pct",
-    ]);
+    let counts: BTreeSet<u32> = shapes.values().flat_map(|s| s.by_tok.keys().copied()).collect();
+    let mut columns = vec!["op".into(), "shape".into(), "sizes".into(), "weights_MB".into()];
+    columns.extend(counts.iter().map(|n_tok| format!("us_n_tok_{n_tok}")));
+    columns.extend(
+        [
+            "GB_per_s",
+            "copy_rate_pct",
+            "copy_rate_pct_worst",
+            "strict_costs_pct_worst",
+        ]
+        .map(String::from),
+    );
+    let mut table = Table::new(&columns.iter().map(String::as_str).collect::<Vec<_>>());
     let mut newest: Option<&Record> = None;
     let mut stale = 0;
     for ((op, dims), shape) in &shapes {
-        let dims: Vec<String> = dims.iter().map(|(d, v)| format!("{d}={v}")).collect();
+        let mut row = Row::default();
         for (n_tok, configs) in &shape.by_tok {
             let all = || configs.values().copied();
-            let (strict, fast) = (
-                winner(all().filter(|r| r.order == host::results::CANONICAL)),
-                winner(all()),
-            );
-            let Some(best) = strict.as_ref().or(fast.as_ref()) else {
+            let strict = winner(all().filter(|r| r.order == host::results::CANONICAL));
+            let Some((strict, fast)) = strict.zip(winner(all())) else {
                 continue;
             };
-            let r = best.record;
-            let roof = r.roof;
-            let percent = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{:.1}", 100.0 * v));
-            table.row([
-                (*op).to_string(),
-                shape.labels.join(", "),
-                dims.join(", "),
-                n_tok.to_string(),
-                r.config.clone(),
-                format!("{:.2}", best.figure.0),
-                roof.map_or_else(String::new, |r| format!("{:.0}", r.gb_s)),
-                percent(roof.and_then(|r| r.share_of_copy)),
-                strict
-                    .as_ref()
-                    .zip(fast.as_ref())
-                    .map_or_else(String::new, |(s, f)| Winner::strictness_pct(s, f)),
-            ]);
+            let r = strict.record;
+            row.add(*n_tok, &strict, &fast);
             stale += usize::from(store::is_stale(r));
             if newest.is_none_or(|n| n.time < r.time) {
                 newest = Some(r);
             }
         }
+        let dims: Vec<String> = dims.iter().map(|(d, v)| format!("{d}={v}")).collect();
+        let mut cells = vec![
+            (*op).to_string(),
+            shape.labels.join(", "),
+            dims.join(", "),
+            format!("{:.1}", row.bytes as f64 / 1e6),
+        ];
+        cells.extend(
+            counts
+                .iter()
+                .map(|n_tok| row.times.get(n_tok).map_or_else(String::new, |us| format!("{us:.2}"))),
+        );
+        let percent = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{:.1}", 100.0 * v));
+        cells.extend([
+            row.gb_s.map_or_else(String::new, |v| format!("{v:.0}")),
+            percent(row.share),
+            percent(row.worst_share),
+            percent(Some(row.worst_cost)),
+        ]);
+        table.row(cells);
     }
     let mut out = table.render(Format::Markdown);
     if let Some(n) = newest {
         let commit: String = n.commit.chars().take(12).collect();
         out += &format!(
-            "\n{device}, driver {}, {} configs' bytes checked before they were timed; medians over CUDA-graph replays with \
-             the weights rotated through copies larger than L2. Latest record {}, commit {commit}{}; records in \
+            "\n{device}, driver {}. Strict mode's winners, medians over CUDA-graph replays of programmatic dependent launches with \
+             the weights rotated through copies larger than L2; GB_per_s and copy_rate_pct are those of the fewest tokens, \
+             the share is of this device's own copy rate (read and written), `worst` is over all token counts. The bytes of \
+             all {} runs were checked before they were timed. Latest record {}, commit {commit}{}; records in \
              `results/{}.jsonl`.\n",
             n.device.driver.as_deref().unwrap_or("unknown"),
             records.len(),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 /// A table of strings; every row has as many cells as there are columns.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
@@ -27,9 +27,9 @@ pub enum Format {
 
 impl Table {
     /// A table with these columns and no rows.
-    pub fn new(columns: &[&'static str]) -> Table {
+    pub fn new(columns: &[&str]) -> Table {
         Table {
-            columns: columns.to_vec(),
+            columns: columns.iter().map(|&column| column.to_string()).collect(),
             rows: Vec::new(),
         }
     }
@@ -78,7 +78,7 @@ impl Table {
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|c| {
                 let cells = self.rows.iter().map(|r| width(&r[c]));
-                cells.chain([width(self.columns[c])]).max().unwrap_or(0)
+                cells.chain([width(&self.columns[c])]).max().unwrap_or(0)
             })
             .collect();
         // A column of numbers reads best flush right.
@@ -98,7 +98,7 @@ impl Table {
                 None => padded.join(gap).trim_end().to_string() + "\n",
             }
         };
-        let mut out = line(&mut self.columns.iter().copied());
+        let mut out = line(&mut self.columns.iter().map(String::as_str));
         if edge.is_some() {
             let rules: Vec<String> = (0..widths.len())
                 .map(|c| if numeric[c] { "---:".into() } else { "---".to_string() })

@@ -34,14 +34,20 @@ pub struct Winner<'r> {
 }
 
 impl Winner<'_> {
-    /// By how many percent the strict winner is slower than the fast one; 0 where they cannot be told apart.
-    pub fn strictness_pct(strict: &Winner, fast: &Winner) -> String {
+    /// How much slower the strict winner is than the fast one, as a share of the fast one's time; 0 where they cannot be
+    /// told apart.
+    pub fn strictness_cost(strict: &Winner, fast: &Winner) -> f64 {
         let tie = strict.figure.1 <= fast.figure.2 && fast.figure.1 <= strict.figure.2;
         if tie {
-            "0.0".into()
+            0.0
         } else {
-            format!("{:.1}", 100.0 * (strict.figure.0 / fast.figure.0 - 1.0))
+            strict.figure.0 / fast.figure.0 - 1.0
         }
+    }
+
+    /// [`Winner::strictness_cost`] in percent.
+    pub fn strictness_pct(strict: &Winner, fast: &Winner) -> String {
+        format!("{:.1}", 100.0 * Self::strictness_cost(strict, fast))
     }
 }
 

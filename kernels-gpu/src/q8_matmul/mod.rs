@@ -38,6 +38,7 @@
 //! | - | no chain to wait for: partial sums a warp (another order) | 15.7 / 16.3 |
 //! | 3 | canonical order in segments, sums added at the end of the tile; 8-row tiles, weights as B | 17.1 / 17.7 |
 //! | 4 | 16-row tiles, weights as A: half the MMAs, no moves to line operands up; 7, 8 or 14 warps by K | 15.9 / 17.2 |
+//! | - | the same, weights straight into registers one turn ahead, no ring | never a winner |
 
 mod cursor;
 mod load;

@@ -3,7 +3,7 @@
 //! `cargo run --release -p cuda_std --example exact_exhaustive -- [FUNCTION..] [-j THREADS]`
 //!
 //! Without a name all functions are run; without `-j`, on every core, at the lowest priority. One JSON line a function
-//! goes to stdout, ready to be appended to `results/exact-math.jsonl`; progress goes to stderr. The exit code is 1 if
+//! goes to stdout, ready to be appended to `results/math/exact.jsonl`; progress goes to stderr. The exit code is 1 if
 //! a function is worse than its doc says. `RUSTFLAGS="-C target-cpu=native"` makes it several times as fast (fma
 //! becomes an instruction in place of a call), and changes no result.
 

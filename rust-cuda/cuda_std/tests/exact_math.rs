@@ -23,8 +23,8 @@ fn random(state: &mut u64) -> u32 {
 
 #[test]
 fn every_4096th_input_is_within_the_bound_and_as_recorded() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../results/exact-math.jsonl");
-    let text = std::fs::read_to_string(path).expect("results/exact-math.jsonl");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../results/math/exact.jsonl");
+    let text = std::fs::read_to_string(path).expect("results/math/exact.jsonl");
     let records: Vec<serde_json::Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).expect("a JSON record a line"))

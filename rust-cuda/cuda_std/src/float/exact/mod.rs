@@ -8,7 +8,7 @@
 //! outside of the domain, gives [`CANONICAL_NAN`]; infinities and signed zeros give the
 //! mathematical limit. Every function has been compared over all 2^32 inputs with a correctly rounded result; its doc
 //! states the largest error found, in units in the last place (ulp) of the result, and how many results were not the
-//! nearest f32. The record of that run is `results/exact-math.jsonl`, the way to repeat it is in
+//! nearest f32. The record of that run is `results/math/exact.jsonl`, the way to repeat it is in
 //! `docs/decisions/exact-math.md`.
 //!
 //! `exp`, `exp2`, `sigmoid` and `silu`, which sit in inner loops, use f32 alone. The others take one f64 polynomial
