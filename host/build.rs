@@ -11,6 +11,10 @@ fn main() -> ExitCode {
         println!("cargo::rerun-if-changed=../{source}/src");
         println!("cargo::rerun-if-changed=../{source}/Cargo.toml");
     }
+    // Embedded by include_dir, which does not tell cargo of new files.
+    for data in ["shapes", "results/tuned"] {
+        println!("cargo::rerun-if-changed=../{data}");
+    }
     let archs = std::env::var("LOCKSTEP_ARCHS").unwrap_or_else(|_| ARCHS.to_string());
     let archs: Vec<&str> = archs
         .split(',')
