@@ -187,7 +187,7 @@ pub struct VerifyArgs {
     #[arg(value_name = "GLOB")]
     pub globs: Vec<String>,
     /// Number of random cases
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 200)]
     pub cases: u64,
     /// Seed of shapes and values
     #[arg(long, default_value_t = 1)]

@@ -272,6 +272,7 @@ configs! {
     q8_matmul_t1_r1_kw2_u1_s3_b8(1, 1, 2, 1, 3, 64, 8);
     q8_matmul_t1_r1_kw2_u2_s2_b6(1, 1, 2, 2, 2, 64, 6);
     q8_matmul_t1_r1_kw4_u2_s2_b4(1, 1, 4, 2, 2, 128, 4);
+    q8_matmul_t1_r1_kw4_u4_s1_b3(1, 1, 4, 4, 1, 128, 3);
     q8_matmul_t1_r1_kw5_u2_s2_b3(1, 1, 5, 2, 2, 160, 3);
     q8_matmul_t1_r1_kw6_u2_s2_b2(1, 1, 6, 2, 2, 192, 2);
     q8_matmul_t1_r1_kw7_u2_s2_b2(1, 1, 7, 2, 2, 224, 2);
