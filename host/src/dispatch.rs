@@ -2,7 +2,12 @@
 //!
 //! [`choose`] takes the tuned table's config for the very shape; else that of the nearest tuned shape; else the
 //! operation's rule of thumb. A config that does not take the problem, is not in the canonical order (strict mode) or no
-//! longer exists is passed over, and the [`Choice`] says so.
+//! longer exists is passed over, and the [`Choice`] says so. A [`Dispatcher`] does that for one device with its tuned table,
+//! and keeps every choice it made.
+
+mod dispatcher;
+
+pub use dispatcher::Dispatcher;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +40,8 @@ pub struct Candidate {
 
 /// Where winners are looked up.
 pub trait TunedLookup {
-    /// The winners to try for a shape, nearest first. `arch`: `sm_90`, as records have it; `dims`: without the tokens.
+    /// The winners to try for a shape, nearest first. `arch`: the image's, `sm_90a`, as records have it; `dims`:
+    /// without the tokens.
     fn candidates(&self, op: &str, arch: &str, dims: &BTreeMap<String, u64>, n_tok: u32, mode: Mode) -> Vec<Candidate>;
 }
 
@@ -195,8 +201,8 @@ fn list(refused: &[Refusal]) -> String {
         .collect()
 }
 
-/// Chooses the config for a case. `arch`: the GPU's architecture as records have it; `sm_count`: its multiprocessors, for
-/// the rule of thumb.
+/// Chooses the config for a case. `arch`: that of the image that serves the GPU, as records have it (`sm_90a`); `sm_count`: its
+/// multiprocessors, for the rule of thumb. [`Dispatcher`] knows both.
 ///
 /// # Errors
 /// [`NoConfig`] when no config takes the case in this mode.

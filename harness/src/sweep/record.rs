@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use host::cost::{self, H200};
-use host::device::image::{BUILT_WITH, IMAGES, Image};
+use host::device::image::{self, BUILT_WITH, Image};
 use host::op::{Case, ConfigInfo, Order};
 use host::results::{
     BytesCheck, CaseShape, DeviceRecord, Kind, Mode, ModelCost, Record, Roof, SCHEMA, Status, Toolchain, timestamp,
@@ -32,24 +32,7 @@ pub struct Context {
 
 /// The image a config's kernel comes from on this device; none on the simulator.
 pub fn image(opened: &Opened, config: &ConfigInfo) -> Option<&'static Image> {
-    if opened.simulator {
-        return None;
-    }
-    let exact = |i: &&Image| i.family == config.family && i.arch.trim_end_matches('a') == opened.arch;
-    let number = |arch: &str| {
-        arch.trim_start_matches("sm_")
-            .trim_end_matches('a')
-            .parse::<u32>()
-            .unwrap_or(0)
-    };
-    // PTX of an older architecture serves a newer one, unless it is specific to its own (the trailing `a`).
-    let older =
-        |i: &&Image| i.family == config.family && !i.arch.ends_with('a') && number(i.arch) < number(&opened.arch);
-    IMAGES
-        .iter()
-        .filter(exact)
-        .max_by_key(|i| i.arch)
-        .or_else(|| IMAGES.iter().filter(older).max_by_key(|i| number(i.arch)))
+    image::serving(&opened.arch, config.family)
 }
 
 /// What tells one version of a config's kernel from another on this device.

@@ -47,3 +47,55 @@ pub struct Toolchain {
 }
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// The image that a family's kernels come from on a device of architecture `arch` ([`super::DeviceInfo::arch`], `sm_90`): the
+/// first that would be loaded. `None` on the simulator, and where nothing was built. Records, and so the tuned tables, carry
+/// this image's architecture (`sm_90a`).
+pub fn serving(arch: &str, family: &str) -> Option<&'static Image> {
+    let (device, _) = parse_arch(arch)?;
+    ranked(IMAGES, family, device).first().map(|&(_, image)| image)
+}
+
+/// The images of a family that can serve a device (90 for compute capability 9.0), with their numbers: highest first; of one
+/// number, the one with a suffix, whose code may use more of the device. An architecture with a suffix (`sm_90a`) serves no
+/// other device, not even as PTX.
+pub(super) fn ranked(images: &'static [Image], family: &str, device: u32) -> Vec<(u32, &'static Image)> {
+    let mut serving: Vec<(u32, &str, &Image)> = images
+        .iter()
+        .filter(|image| image.family == family)
+        .filter_map(|image| parse_arch(image.arch).map(|(number, suffix)| (number, suffix, image)))
+        .filter(|&(number, suffix, _)| number == device || (number < device && suffix.is_empty()))
+        .collect();
+    serving.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+    serving.into_iter().map(|(number, _, image)| (number, image)).collect()
+}
+
+/// The number and suffix of an architecture: `sm_90a` is (90, "a").
+fn parse_arch(arch: &str) -> Option<(u32, &str)> {
+    let text = arch.strip_prefix("sm_")?;
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn architectures_are_read() {
+        assert_eq!(parse_arch("sm_90a"), Some((90, "a")));
+        assert_eq!(parse_arch("sm_120"), Some((120, "")));
+        assert_eq!(parse_arch("sm_"), None);
+        assert_eq!(parse_arch("compute_90"), None);
+        assert!(serving("simt", "q8_matmul").is_none());
+    }
+
+    #[test]
+    fn what_was_built_serves_its_own_device_first() {
+        for image in IMAGES {
+            let device = image.arch.trim_end_matches('a');
+            assert_eq!(serving(device, image.family).map(|i| i.arch), Some(image.arch));
+        }
+        assert!(serving("sm_90", "no such family").is_none());
+    }
+}

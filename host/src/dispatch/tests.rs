@@ -75,7 +75,7 @@ impl TunedLookup for Table {
             median: 7.5,
             kind: Kind::Measured,
         };
-        let mut all: Vec<Candidate> = if arch == "sm_90" {
+        let mut all: Vec<Candidate> = if arch == "sm_90a" {
             self.0.iter().map(candidate).collect()
         } else {
             Vec::new()
@@ -90,7 +90,7 @@ fn case(n: u64) -> Case {
 }
 
 fn pick(n: u64, mode: Mode, table: &dyn TunedLookup) -> Choice {
-    choose(&Toy, &case(n), mode, "sm_90", 132, table).unwrap()
+    choose(&Toy, &case(n), mode, "sm_90a", 132, table).unwrap()
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_config_that_is_gone_is_passed_over_and_named() {
 
 #[test]
 fn no_config_at_all_is_an_error_with_every_reason() {
-    let error = choose(&Toy, &case(0), Mode::Strict, "sm_90", 132, &Untuned).unwrap_err();
+    let error = choose(&Toy, &case(0), Mode::Strict, "sm_90a", 132, &Untuned).unwrap_err();
     assert_eq!(error.refused.len(), 3);
     let text = error.to_string();
     assert!(

@@ -46,7 +46,7 @@ impl std::fmt::Display for Order {
 /// One tile config of an operation, as lists and records show it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ConfigInfo {
-    /// The stable id, e.g. `r1_kw4_u2_b4`.
+    /// The stable id, e.g. `t2_r1_kw4_u2_s2_b4`.
     pub id: String,
     /// The kernel family: the name of the embedded image that holds the kernel.
     pub family: &'static str,
@@ -79,6 +79,9 @@ pub enum OpError {
         /// The id asked for.
         config: String,
     },
+    /// No config can run.
+    #[error(transparent)]
+    NoConfig(#[from] crate::dispatch::NoConfig),
     /// The simulator found an output that no thread has written.
     #[error("{op} did not write {coords}")]
     Unwritten {

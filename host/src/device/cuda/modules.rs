@@ -1,7 +1,7 @@
 //! Kernel images: which one serves a device, loaded on first use, by kernel family.
 
 use super::{check, ffi};
-use crate::device::image::Image;
+use crate::device::image::{self, Image};
 use crate::device::{DeviceError, Result};
 use cuda_std::launch::KernelMeta;
 use cust_raw::{CUfunction, CUmodule};
@@ -166,36 +166,22 @@ enum Code {
     Ptx(&'static [u8]),
 }
 
-/// The number and suffix of an architecture: `sm_90a` is (90, "a").
-fn parse_arch(arch: &str) -> Option<(u32, &str)> {
-    let text = arch.strip_prefix("sm_")?;
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    Some((text[..end].parse().ok()?, &text[end..]))
-}
-
 /// The images of a family that can serve a device of compute capability (major, minor), best first: machine code for
 /// exactly this device, PTX for exactly this device, then PTX of lower architectures, highest first, compiled by the
 /// driver. An architecture with a suffix (`sm_90a`) serves no other device, not even as PTX.
 fn candidates(images: &'static [Image], family: &str, (major, minor): (u32, u32)) -> Vec<Candidate> {
     let device = major * 10 + minor;
-    let mut serving: Vec<(u32, &str, &'static Image)> = images
-        .iter()
-        .filter(|image| image.family == family)
-        .filter_map(|image| parse_arch(image.arch).map(|(number, suffix)| (number, suffix, image)))
-        .filter(|&(number, suffix, _)| number == device || (number < device && suffix.is_empty()))
-        .collect();
-    // Highest first; of one number, the one with a suffix, whose code may use more of the device.
-    serving.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+    let serving = image::ranked(images, family, device);
     let cubins = serving
         .iter()
-        .filter(|(number, _, _)| *number == device)
-        .filter_map(|(_, _, image)| {
+        .filter(|(number, _)| *number == device)
+        .filter_map(|(_, image)| {
             image.cubin.map(|code| Candidate {
                 arch: image.arch,
                 code: Code::Cubin(code),
             })
         });
-    let ptx = serving.iter().map(|(_, _, image)| Candidate {
+    let ptx = serving.iter().map(|(_, image)| Candidate {
         arch: image.arch,
         code: Code::Ptx(image.ptx),
     });

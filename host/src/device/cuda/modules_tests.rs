@@ -55,14 +55,6 @@ fn a_suffix_is_better_on_its_own_device_and_useless_elsewhere() {
 }
 
 #[test]
-fn odd_architecture_names_are_passed_over() {
-    assert_eq!(parse_arch("sm_90a"), Some((90, "a")));
-    assert_eq!(parse_arch("sm_120"), Some((120, "")));
-    assert_eq!(parse_arch("sm_"), None);
-    assert_eq!(parse_arch("compute_90"), None);
-}
-
-#[test]
 fn a_missing_image_names_family_device_and_what_there_is() {
     unsafe fn entry(_: *const *const c_void) {}
     let modules = Modules {

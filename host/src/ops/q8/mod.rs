@@ -19,6 +19,7 @@ use kernels_gpu::q8_matmul::{self, Entry};
 use kernels_gpu::{q8, q8_quantize};
 
 use crate::device::{Buffer, Device, LaunchDims, Stream};
+use crate::dispatch::Dispatcher;
 use crate::op::OpError;
 
 /// The sizes of a Q8_0 matmul.
@@ -225,12 +226,17 @@ impl Q8Matmul {
     /// # Errors
     /// [`OpError::UnknownConfig`].
     pub fn new(config: &str) -> Result<Self, OpError> {
-        let found = operation::entries().iter().find(|(id, _)| id == config);
-        let unknown = || OpError::UnknownConfig {
-            op: "q8_matmul",
-            config: config.to_string(),
-        };
-        found.map(|(_, entry)| Self { entry }).ok_or_else(unknown)
+        operation::entry(config).map(|entry| Self { entry })
+    }
+
+    /// The config that a dispatcher chooses for a shape and `n_tok` tokens. The dispatcher keeps the reasons.
+    ///
+    /// # Errors
+    /// [`OpError::NoConfig`], with every config's reason.
+    pub fn dispatched(dispatcher: &Dispatcher, shape: Q8Shape, n_tok: u32) -> Result<Self, OpError> {
+        let Q8Shape { n, k, groups } = shape;
+        let case = operation::case("dispatch", "dispatch", [n, k, groups, n_tok].map(u64::from));
+        Self::new(&dispatcher.choose(&Q8MatmulOp, &case)?.config)
     }
 
     /// The config.

@@ -28,7 +28,7 @@ pub(super) fn entries() -> &'static [(String, &'static Entry)] {
     })
 }
 
-fn entry(config: &str) -> Result<&'static Entry, OpError> {
+pub(super) fn entry(config: &str) -> Result<&'static Entry, OpError> {
     let unknown = || OpError::UnknownConfig {
         op: NAME,
         config: config.to_string(),
@@ -67,7 +67,7 @@ pub(super) fn sizes(case: &Case) -> Result<(Q8Shape, u32), OpError> {
     Ok((shape, n_tok))
 }
 
-fn case(model: &str, name: &str, [n, k, groups, n_tok]: [u64; 4]) -> Case {
+pub(super) fn case(model: &str, name: &str, [n, k, groups, n_tok]: [u64; 4]) -> Case {
     Case::new(
         NAME,
         model,
@@ -221,22 +221,16 @@ fn edge_cases() -> Vec<Case> {
             ..base
         });
     };
-    // Every number of blocks with every number of rows; tokens, raggedness, values and dtype take turns.
-    for (i, (blocks, n)) in BLOCKS
-        .iter()
-        .flat_map(|b| ROWS.iter().map(move |n| (*b, *n)))
-        .enumerate()
-    {
-        let ragged = [0, 1, 0, 15, 0, 31, 0][i % 7];
-        let dtype = if i % 4 == 3 { "bf16" } else { "f32" };
-        add(
-            blocks,
-            n,
-            TOKENS[i * 3 % TOKENS.len()],
-            ragged,
-            Values::ALL[i % Values::ALL.len()],
-            dtype,
-        );
+    // A Latin square: every number of blocks with every number of rows, every number of tokens up to 8 with each of both.
+    // Raggedness, values and dtype take turns at other paces.
+    for (b, blocks) in BLOCKS.into_iter().enumerate() {
+        for (r, n) in ROWS.into_iter().enumerate() {
+            let i = b * ROWS.len() + r;
+            let ragged = [0, 1, 0, 15, 0, 31, 0][(3 * b + i) % 7];
+            let dtype = if i % 5 == 3 { "bf16" } else { "f32" };
+            let n_tok = TOKENS[(b + r) % 8];
+            add(blocks, n, n_tok, ragged, Values::ALL[i % Values::ALL.len()], dtype);
+        }
     }
     // Every number of tokens, and every kind of values, where no kernel has only whole tiles.
     for (i, n_tok) in TOKENS.into_iter().enumerate() {
@@ -252,23 +246,31 @@ fn edge_cases() -> Vec<Case> {
     cases
 }
 
-/// The i-th random case: sizes near the edges more often than not.
+/// The i-th random case: sizes near the edges more often than not. A quarter have 5 to 16 segments of K, the last one whole
+/// or not, because a config of many k-warps takes nothing shorter; they have few rows and tokens, to be quick.
 fn random_case(random: Random, i: u64) -> Case {
+    const SEGMENT: u64 = (q8::SEGMENT_QUADS * q8::QUAD_BLOCKS) as u64;
     let draw = |what: u64, end: u64| random.below(i * 16 + what, end);
+    let long = draw(13, 4) == 0;
     let n = match draw(0, 3) {
+        _ if long => 1 + draw(1, 18),
         0 => 8 * (1 + draw(1, 5)) + draw(2, 3) - 1,
         _ => 1 + draw(1, 40),
     };
     let blocks = match draw(3, 8) {
-        0 => [31, 32, 33, 255, 256, 257, 448][draw(4, 7) as usize],
+        // Short by nothing, by 1, 2 or 3 quads, or by any blocks of the last segment.
+        what if long => SEGMENT * (5 + draw(4, 12)) - [0, 0, 0, 4, 8, 12, draw(14, SEGMENT), 0][what as usize],
+        0 => [1, 31, 32, 33, 255, 256, 257, 448][draw(4, 8) as usize],
         1..=3 => 4 * (1 + draw(4, 16)),
         _ => 1 + draw(4, 40),
     };
     let ragged = if draw(5, 3) == 0 { draw(6, 32) } else { 0 };
-    let n_tok = if draw(7, 4) == 0 {
-        9 + draw(8, 9)
-    } else {
-        1 + draw(8, 8)
+    // One token more often: some configs take no more.
+    let n_tok = match draw(7, 8) {
+        0 => 1,
+        1 if long => 1,
+        1 => 9 + draw(8, 9),
+        _ => 1 + draw(8, 8),
     };
     let groups = if draw(9, 10) == 0 { 2 + draw(10, 2) } else { 1 };
     let base = case("random", &format!("case{i}"), [n, blocks * 32 - ragged, groups, n_tok]);

@@ -1,0 +1,88 @@
+//! Dispatch for one device: its tuned table, and the record of what was chosen.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Choice, NoConfig, TunedLookup, Untuned, choose};
+use crate::device::{DeviceInfo, image};
+use crate::op::{Case, Operation};
+use crate::results::{Mode, TunedError, TunedTable};
+
+/// Chooses configs for one device in one mode. Each shape is decided once; the decisions are kept with their reasons.
+pub struct Dispatcher {
+    mode: Mode,
+    arch: String,
+    sm_count: u32,
+    table: Box<dyn TunedLookup + Send + Sync>,
+    /// By operation and dimensions.
+    chosen: Mutex<BTreeMap<(String, String), Arc<Choice>>>,
+}
+
+impl Dispatcher {
+    /// With the table of the device that this binary was built with (`results/tuned/<device>.toml`). Without one every choice
+    /// is by the operation's rule of thumb.
+    ///
+    /// # Errors
+    /// A table that is not this build's schema.
+    pub fn new(device: &DeviceInfo, mode: Mode) -> Result<Self, TunedError> {
+        Ok(match TunedTable::embedded(&device.name)? {
+            Some(table) => Self::with_table(device, mode, table),
+            None => Self::with_table(device, mode, Untuned),
+        })
+    }
+
+    /// With a table given by hand: read from a folder ([`TunedTable::load`]), or [`Untuned`].
+    pub fn with_table(device: &DeviceInfo, mode: Mode, table: impl TunedLookup + Send + Sync + 'static) -> Self {
+        Self {
+            mode,
+            arch: device.arch(),
+            sm_count: device.sms,
+            table: Box::new(table),
+            chosen: Mutex::default(),
+        }
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The config for a case, decided when its dimensions are first seen and logged then.
+    ///
+    /// # Errors
+    /// [`NoConfig`] when no config takes the case in this mode.
+    pub fn choose(&self, op: &dyn Operation, case: &Case) -> Result<Arc<Choice>, NoConfig> {
+        let key = (op.name().to_string(), case.dims_text());
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(choice) = chosen.get(&key) {
+            return Ok(choice.clone());
+        }
+        // Tables go by the image that ran, `sm_90a` where the device is an sm_90. All families of an operation are built
+        // for the same architectures.
+        let family = op.configs().first().map_or("", |config| config.family);
+        let arch = image::serving(&self.arch, family).map_or(self.arch.as_str(), |image| image.arch);
+        let choice = Arc::new(choose(op, case, self.mode, arch, self.sm_count, self.table.as_ref())?);
+        tracing::info!("{choice}");
+        chosen.insert(key, choice.clone());
+        Ok(choice)
+    }
+
+    /// Every choice made so far, by operation and dimensions.
+    pub fn choices(&self) -> Vec<Arc<Choice>> {
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        chosen.values().cloned().collect()
+    }
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            mode, arch, sm_count, ..
+        } = self;
+        write!(
+            f,
+            "Dispatcher({mode:?}, {arch}, {sm_count} SMs, {} choices)",
+            self.choices().len()
+        )
+    }
+}
