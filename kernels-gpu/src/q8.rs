@@ -18,8 +18,8 @@
 //! y[t][n] = y, a NaN as 0x7FFFFFFF
 //! ```
 //! `dw * dx` is one rounded f32 multiplication; `dot` is at most 2^19 and exact in f32. Nothing else is rounded. The
-//! order depends on K alone: not on N, not on `n_tok`, not on the tile config. One `mma.m16n8k32.s8` is one block of 8
-//! rows for 16 tokens and is exact, so decode, share-warp and an int8 tensor-core prefill all follow it (level L3): a prefill
+//! order depends on K alone: not on N, not on `n_tok`, not on the tile config. One `mma.m16n8k32.s8` is one block of 16
+//! rows for 8 tokens and is exact, so decode, share-warp and an int8 tensor-core prefill all follow it (level L3): a prefill
 //! tile adds its accumulator to a second one every 16 blocks, one addition for 16 fmas. Segments let the warps of a decode
 //! block work on one row at the same time; one chain over K made them wait for each other (docs/decisions/q8-order.md).
 //!

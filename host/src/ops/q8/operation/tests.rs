@@ -43,6 +43,43 @@ fn random_cases_repeat_begin_with_the_edges_and_reach_every_kind() {
 }
 
 #[test]
+fn five_hundred_cases_reach_every_edge_and_every_config_often() {
+    const EDGES: [u64; 8] = [1, 31, 32, 33, 255, 256, 257, 448];
+    for seed in [1, 7, 12_345] {
+        let cases = Q8MatmulOp.random_cases(seed, 500);
+        let often = |least: usize, what: &str, holds: &dyn Fn(&Case) -> bool| {
+            let count = cases.iter().filter(|c| holds(c)).count();
+            assert!(
+                count >= least,
+                "seed {seed}: {what} in {count} of 500 cases, at least {least} are wanted"
+            );
+        };
+        let is = |c: &Case, axis: &str, size: u64| c.dim(axis) == Some(size);
+        let blocks = |c: &Case| c.dim("k").unwrap().div_ceil(32);
+        for n_tok in 1..=8 {
+            often(25, &format!("{n_tok} tokens"), &|c| is(c, "n_tok", n_tok));
+        }
+        for edge in EDGES {
+            often(10, &format!("{edge} blocks"), &|c| blocks(c) == edge);
+            for n_tok in 1..=8 {
+                let what = format!("{edge} blocks and {n_tok} tokens");
+                often(1, &what, &|c| blocks(c) == edge && is(c, "n_tok", n_tok));
+            }
+        }
+        for values in Values::ALL {
+            often(20, values.name(), &|c| c.values == values);
+        }
+        often(100, "ragged tails", &|c| c.dim("k").unwrap() % 32 != 0);
+        often(60, "bf16", &|c| c.dtype == "bf16");
+        often(20, "groups", &|c| c.dim("groups") > Some(1));
+        for config in Q8MatmulOp.configs() {
+            let least = if config.order == Order::Canonical { 70 } else { 12 };
+            often(least, &config.id, &|c| Q8MatmulOp.admits(c, &config.id).is_ok());
+        }
+    }
+}
+
+#[test]
 fn a_custom_case_needs_its_dimensions_and_names_the_wrong_one() {
     let op = Q8MatmulOp;
     let case = op.custom_case(&dims(&[("k", 64), ("n", 8)])).unwrap();
