@@ -25,8 +25,8 @@ fn winners(device: &Device) -> (String, String) {
     let first = OP.heuristic(&case(1), device.info().sms).remove(0);
     let last = |order| {
         let takes = |id: &String| *id != first && OP.admits(&case(1), id).is_ok();
-        let ids = OP.configs().into_iter().filter(|c| c.order == order).map(|c| c.id);
-        ids.filter(takes).last().unwrap()
+        let mut ids = OP.configs().into_iter().filter(|c| c.order == order).map(|c| c.id);
+        ids.rfind(takes).unwrap()
     };
     (last(Order::Canonical), last(Order::Fast))
 }
