@@ -1,8 +1,8 @@
-//! Lockstep's kernels: one file per operation, and nothing else.
+//! Lockstep's kernels: one file or folder per operation, and nothing else.
 //!
 //! Every kernel here is one Rust function. Compiled for `nvptx64-nvidia-cuda` it runs on the GPU; compiled for the host
 //! it runs on the SIMT simulator, bit for bit the same. A kernel knows nothing of models, files or devices: it gets
-//! pointers and sizes. Each file's header states the mathematics, the layouts, the canonical order of the arithmetic
+//! pointers and sizes. Each header states the mathematics, the layouts, the canonical order of the arithmetic
 //! and the versions tried.
 #![cfg_attr(target_arch = "nvptx64", no_std)]
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]

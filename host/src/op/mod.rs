@@ -79,6 +79,9 @@ pub enum OpError {
         /// The id asked for.
         config: String,
     },
+    /// A tensor could not be read from its file.
+    #[error(transparent)]
+    Gguf(#[from] crate::gguf::GgufError),
     /// No config can run.
     #[error(transparent)]
     NoConfig(#[from] crate::dispatch::NoConfig),

@@ -1,8 +1,8 @@
 //! The device language of Lockstep: what a kernel may call.
 //!
 //! One kernel source has two back ends. Compiled for `nvptx64-nvidia-cuda` every function here is one PTX instruction (or
-//! the few that it takes); compiled for the host it calls [`simt`](https://docs.rs/simt), the simulator of the machine, and
-//! gives the same bits. `asm!` lives in this crate and nowhere else.
+//! the few that it takes); compiled for the host it calls `simt`, the simulator of the machine, and gives the same bits.
+//! Kernels have no `asm!` of their own: what they need of it is here.
 //!
 //! # The device crate
 //!
@@ -10,7 +10,7 @@
 //!
 //! ```ignore
 //! #![cfg_attr(target_arch = "nvptx64", no_std)]
-//! #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch))]
+//! #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]
 //! ```
 //!
 //! and marks its entries with [`kernel`].
@@ -22,7 +22,7 @@
 //! | module | same as Rust-CUDA | different here | added here | not here |
 //! | --- | --- | --- | --- | --- |
 //! | [`kernel`] | `#[kernel] pub unsafe fn`, slices as pointer and length | no generic kernels | `threads`, `min_blocks`, `allow_local`; on the host a typed `NAME::KERNEL` | |
-//! | [`thread`] | indices, dims, `index*`, `first`, `sync_threads*`, fences, `nanosleep` | vectors are [`UVec2`], [`UVec3`] | named barriers | |
+//! | [`thread`] | indices, dims, `index*`, `first`, `sync_threads*`, fences, `nanosleep` | vectors are [`UVec2`], [`UVec3`] | named barriers, programmatic dependent launch | |
 //! | [`warp`] | `lane_id`, `sync_warp`, `warp_shuffle_*`, `warp_vote_*`, `warp_match_*`, `warp_reduce` | | short forms for a full warp (`shuffle_xor`, `ballot`, ...), reductions in a fixed tree | `activemask` |
 //! | [`shared`] | [`shared_array!`], `dynamic_shared_mem` | a [`Shared`](shared::Shared) handle instead of a pointer | `cp.async`, atomics on shared memory | |
 //! | [`atomic`] | `AtomicF32` and the like | device scope only; one generic function an operation | integer types | block and system scope |

@@ -20,6 +20,7 @@ use kernels_gpu::{q8, q8_quantize};
 
 use crate::device::{Buffer, Device, LaunchDims, Stream};
 use crate::dispatch::Dispatcher;
+use crate::gguf::{GgmlType, Tensor};
 use crate::op::OpError;
 
 /// The sizes of a Q8_0 matmul.
@@ -80,6 +81,20 @@ impl Q8Weights {
     /// [`OpError::Shape`] when `blocks` has not that many bytes; the device's when memory is short.
     pub fn from_blocks(device: &Device, blocks: &[u8], shape: Q8Shape, name: &str) -> Result<Self, OpError> {
         Self::upload(device, &Q8Packed::from_blocks(blocks, shape)?, name)
+    }
+
+    /// The weights [n][k] of a Q8_0 tensor of a GGUF file, repacked from the file's memory map.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] for a tensor of another type or size; [`OpError::Gguf`] when the file ends before it; the device's.
+    pub fn from_gguf(device: &Device, tensor: &Tensor<'_>) -> Result<Self, OpError> {
+        let (name, ty, n, k) = (tensor.name(), tensor.ty(), tensor.rows(), tensor.row_len());
+        let (Ok(rows), Ok(row_len), GgmlType::Q8_0) = (u32::try_from(n), u32::try_from(k), ty) else {
+            return Err(OpError::Shape(format!(
+                "tensor '{name}' is {ty} of {n} rows of {k}; Q8_0 of less than 2^31 either way is needed"
+            )));
+        };
+        Self::from_blocks(device, tensor.bytes()?, Q8Shape::new(rows, row_len, 1)?, name)
     }
 
     /// Uploads weights that are repacked already.
