@@ -83,7 +83,7 @@ impl Q8Weights {
         Self::upload(device, &Q8Packed::from_blocks(blocks, shape)?, name)
     }
 
-    /// The weights [n][k] of a Q8_0 tensor of a GGUF file, repacked from the file's memory map.
+    /// The weights `[n][k]` of a Q8_0 tensor of a GGUF file, repacked from the file's memory map.
     ///
     /// # Errors
     /// [`OpError::Shape`] for a tensor of another type or size; [`OpError::Gguf`] when the file ends before it; the device's.
