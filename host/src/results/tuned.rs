@@ -1,8 +1,9 @@
 //! The table of winners: made from records, read by dispatch.
 //!
 //! How a winner is chosen, for one (operation, dimensions, token bucket, architecture):
-//! 1. Only records whose bytes check held count, of the kind asked for, and whose kernel is the current build's where both
-//!    hashes are known ([`CurrentHash`]). Of several records of one config and shape, the latest counts.
+//! 1. Only records of the kind asked for count, whose kernel is the current build's where both hashes are known
+//!    ([`CurrentHash`]). Of several records of one config and shape that say whether its bytes hold, the latest counts, and
+//!    only if they did: a config that was right once and is wrong now wins nothing.
 //! 2. A bucket is judged at the largest token count any of its records has, so that all its configs are judged at the same.
 //! 3. The least median wins. Configs whose interval p20..p80 overlaps the winner's are a tie; of those the one that
 //!    [`TuneRules::preference`] puts first is taken, then the first id.
@@ -10,7 +11,7 @@
 //!
 //! A shape nobody measured takes the winners of the nearest shapes, nearest first ([`TunedTable::candidates`]).
 
-use super::record::{Kind, Mode, Record};
+use super::record::{Kind, Mode, Record, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -147,8 +148,7 @@ impl TunedTable {
         let counts = |r: &&Record| {
             r.device.name == device
                 && r.kind == rules.kind
-                && r.bytes_held()
-                && figures(r).is_some()
+                && (can_win(r) || r.status == Status::Incorrect)
                 && !is_stale(r, rules.current)
         };
         let mut shapes: BTreeMap<ShapeKey, Vec<&Record>> = BTreeMap::new();
@@ -231,8 +231,14 @@ fn figures(r: &Record) -> Option<(f64, f64, f64)> {
     figures.filter(|(m, a, b)| m.is_finite() && a.is_finite() && b.is_finite())
 }
 
+/// Whether its bytes held and there is a figure to rank it by.
+fn can_win(r: &Record) -> bool {
+    r.bytes_held() && figures(r).is_some()
+}
+
 fn entry(key: &ShapeKey, records: &[&Record], rules: &TuneRules) -> Option<TunedEntry> {
-    let n_tok = records.iter().map(|r| r.shape.n_tok).max()?;
+    let held = records.iter().filter(|r| can_win(r));
+    let n_tok = held.map(|r| r.shape.n_tok).max()?;
     let mut latest: BTreeMap<&str, &Record> = BTreeMap::new();
     for r in records.iter().filter(|r| r.shape.n_tok == n_tok) {
         let slot = latest.entry(&r.config).or_insert(r);
@@ -240,6 +246,7 @@ fn entry(key: &ShapeKey, records: &[&Record], rules: &TuneRules) -> Option<Tuned
             *slot = r;
         }
     }
+    latest.retain(|_, r| can_win(r));
     let strict = best(latest.values().filter(|r| r.order == CANONICAL), rules);
     let fast = best(latest.values(), rules)?;
     let &(op, arch, dims, bucket) = key;

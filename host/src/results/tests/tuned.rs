@@ -116,6 +116,36 @@ fn records_that_do_not_count_do_not_win() {
     );
 }
 
+/// The latest word on a config's bytes is the one that counts, whichever it is.
+#[test]
+fn a_config_that_is_wrong_now_wins_no_more() {
+    let honest = run("honest", 10.0, 0.1);
+    let fast = run("fast", 1.0, 0.1);
+    let mut wrong = run("fast", 1.0, 0.1);
+    wrong.status = Status::Incorrect;
+    wrong.times = None;
+    wrong.bytes_check.as_mut().unwrap().equal = false;
+    wrong.time = "2026-11-21T11:00:00Z".into();
+    assert_eq!(wrong.contradiction(), None);
+    let t = table(&[honest.clone(), fast.clone(), wrong.clone()]);
+    assert_eq!(only(&t).fast.config, "honest");
+    let mut mended = fast.clone();
+    mended.time = "2026-11-21T12:00:00Z".into();
+    assert_eq!(
+        only(&table(&[honest.clone(), wrong.clone(), mended])).fast.config,
+        "fast"
+    );
+    // Another version's fault is not this one's.
+    wrong.ptx_sha256 = Some("bb".into());
+    let rules = TuneRules {
+        current: &|_| Some("aa".into()),
+        ..TuneRules::measured()
+    };
+    let t = TunedTable::from_records("NVIDIA H200", &[honest, fast.clone(), wrong.clone()], &rules);
+    assert_eq!(only(&t).fast.config, "fast");
+    assert!(table(&[fast, wrong]).entries.is_empty(), "nothing left to win");
+}
+
 #[test]
 fn stale_kernels_are_listed_and_do_not_win() {
     let mut old = run("old", 1.0, 0.1);
