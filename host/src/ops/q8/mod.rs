@@ -40,11 +40,14 @@ impl Q8Shape {
     /// # Errors
     /// [`OpError::Shape`] for a zero, or where a tensor would have more elements than the kernels can index.
     pub fn new(n: u32, k: u32, groups: u32) -> Result<Self, OpError> {
+        // Beyond it the bytes of a row's segment sums pass 32 bits, in which the kernels count shared memory.
+        let longest = 1u32 << 28;
         let limit = 1u64 << 31;
         let widest = u64::from(n.max(k)) * u64::from(groups);
-        if n == 0 || k == 0 || groups == 0 || widest >= limit {
+        if n == 0 || k == 0 || groups == 0 || k > longest || widest >= limit {
             return Err(OpError::Shape(format!(
-                "q8_matmul of n = {n}, k = {k}, groups = {groups}: all must be at least 1, and groups * max(n, k) below {limit}"
+                "q8_matmul of n = {n}, k = {k}, groups = {groups}: all must be at least 1, k at most {longest}, and \
+                 groups * max(n, k) below {limit}"
             )));
         }
         Ok(Self { n, k, groups })
