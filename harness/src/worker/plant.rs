@@ -1,11 +1,21 @@
 //! Faults planted on request, to show that checks fail and that a bad kernel costs one config. In debug builds and in
-//! worker processes only: `LOCKSTEP_PLANT=crash:CONFIG`, `hang:CONFIG`, `flip:CONFIG` (one bit of its output).
+//! worker processes only: `LOCKSTEP_PLANT=crash:CONFIG`, `hang:CONFIG`, `fault:CONFIG` (as a kernel that takes the device
+//! with it), `flip:CONFIG` (one bit of its output); several configs with commas between.
 
 use host::device::Stream;
 use host::op::{Case, OpError, Prepared, Reference};
 
 fn planted(kind: &str, config: &str) -> bool {
-    cfg!(debug_assertions) && std::env::var("LOCKSTEP_PLANT").is_ok_and(|p| p.split_once(':') == Some((kind, config)))
+    let names = |p: &str| {
+        p.split_once(':')
+            .is_some_and(|(k, configs)| k == kind && configs.split(',').any(|c| c == config))
+    };
+    cfg!(debug_assertions) && std::env::var("LOCKSTEP_PLANT").is_ok_and(|p| names(&p))
+}
+
+/// What a fault of this config's kernel would be reported as, if one is planted.
+pub fn fault(config: &str) -> Option<String> {
+    planted("fault", config).then(|| format!("planted fault of {config}"))
 }
 
 /// Crashes or hangs here, if that is planted for the config.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use host::device::{Device, Stream};
-use host::op::{CheckError, ConfigInfo, Expected, Mismatch, OpError, Prepared, Reference, check_bytes};
+use host::op::{CheckError, ConfigInfo, Expected, Mismatch, OpError, Prepared, Reference, check_after};
 use host::results::FirstBad;
 
 use super::child::{Emit, exit_if, operation};
@@ -48,9 +48,12 @@ pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
             phase: Phase::Check,
         })?;
         plant::act(&config.id);
-        let (outcome, lost) = check_all(device, &mut prepared, config, &stream, &against);
+        let (outcome, lost) = match plant::fault(&config.id) {
+            Some(message) => (Outcome::Failed { message }, true),
+            None => check_all(device, &mut prepared, config, &stream, &against),
+        };
         if matches!(outcome, Outcome::Held { .. }) {
-            held.push(config.id.clone());
+            held.push(config);
         }
         emit(Event::Checked {
             config: config.id.clone(),
@@ -59,7 +62,7 @@ pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
         exit_if(lost);
     }
     if job.time && !held.is_empty() {
-        timing::time_all(device, &prepared, &stream, &held, emit)?;
+        timing::time_all(device, &mut prepared, &stream, &held, &against, emit)?;
     }
     Ok(())
 }
@@ -108,9 +111,22 @@ pub fn check_all(
     stream: &Stream,
     against: &References,
 ) -> (Outcome, bool) {
+    check_run(device, prepared, config, against, |prepared| {
+        (0..prepared.copies()).try_for_each(|copy| prepared.launch(&config.id, stream, copy))
+    })
+}
+
+/// As [`check_all`], with the launches left to `run`.
+pub fn check_run(
+    device: &Device,
+    prepared: &mut dyn Prepared,
+    config: &ConfigInfo,
+    against: &References,
+    run: impl FnOnce(&dyn Prepared) -> Result<(), OpError>,
+) -> (Outcome, bool) {
     let names = against.iter().map(|(e, _)| reference_name(*e)).collect();
     let expected: Vec<(Expected, &[u8])> = against.iter().map(|(e, bytes)| (*e, bytes.as_slice())).collect();
-    match check_bytes(device, prepared, config, stream, &expected) {
+    match check_after(device, prepared, config, &expected, run) {
         Ok(()) => (Outcome::Held { against: names }, false),
         Err(CheckError::Mismatch { mismatch, against, .. }) => {
             let message = format!("against the {against}: {mismatch}");

@@ -6,16 +6,20 @@
 //! 3. The final round: those within [`FINAL_RATIO`] of the best again. Their times are of this round alone, so that a
 //!    winner is not one by the luck of the main round.
 //!
+//! Before a config's times are given out, its graph runs once more on poisoned outputs and every copy's bytes are compared:
+//! what was timed is what was right, launched just so, and a config whose bytes do not hold gets no time.
+//!
 //! A sample is the time of one replay over its launches. A round in which the GPU was throttled is repeated, at most
 //! [`RETRIES`] times, then kept and marked.
 
 use anyhow::Result;
 use host::device::{ClockState, Device, DeviceError, Event as DeviceEvent, Graph, Stream};
-use host::op::{OpError, Prepared};
+use host::op::{ConfigInfo, OpError, Prepared};
 use host::results::{Clocks, Times};
 
-use super::child::Emit;
-use super::protocol::{Event, Phase, Timed};
+use super::child::{Emit, exit_if};
+use super::protocol::{Event, Outcome, Phase, Timed};
+use super::sweep_job::{References, check_run};
 
 /// A config slower than the best by more than this factor in the short round is dropped.
 const PRUNE_RATIO: f64 = 1.5;
@@ -33,8 +37,8 @@ const MAX_LAUNCHES: usize = 512;
 /// Repeats of a round that was throttled.
 const RETRIES: usize = 2;
 
-struct Candidate {
-    config: String,
+struct Candidate<'c> {
+    config: &'c ConfigInfo,
     graph: Graph,
     launches: usize,
     samples: Vec<f64>,
@@ -47,22 +51,23 @@ struct Candidate {
 /// The device's; then the whole case has no times.
 pub fn time_all(
     device: &Device,
-    prepared: &dyn Prepared,
+    prepared: &mut dyn Prepared,
     stream: &Stream,
-    configs: &[String],
+    configs: &[&ConfigInfo],
+    against: &References,
     emit: Emit,
 ) -> Result<()> {
     let copies = prepared.copies();
     let events = (device.event()?, device.event()?);
     let mut candidates = Vec::new();
-    for config in configs {
+    for &config in configs {
         emit(Event::Start {
-            config: config.clone(),
+            config: config.id.clone(),
             phase: Phase::Time,
         })?;
-        let graph = capture(device, prepared, stream, config, copies)?;
+        let graph = capture(device, prepared, stream, &config.id, copies)?;
         let mut short = Candidate {
-            config: config.clone(),
+            config,
             graph,
             launches: copies,
             samples: Vec::new(),
@@ -75,9 +80,22 @@ pub fn time_all(
         }
         candidates.push(short);
     }
-    let send = |c: &Candidate, pruned: Option<String>, finalist: bool, emit: &mut dyn FnMut(Event) -> Result<()>| {
+    let send = |c: &Candidate, pruned: Option<String>, finalist: bool, prepared: &mut dyn Prepared, emit: Emit| {
+        emit(Event::Start {
+            config: c.config.id.clone(),
+            phase: Phase::Check,
+        })?;
+        let (outcome, lost) = check_run(device, prepared, c.config, against, |_| Ok(c.graph.launch(stream)?));
+        if !matches!(outcome, Outcome::Held { .. }) {
+            emit(Event::Checked {
+                config: c.config.id.clone(),
+                outcome,
+            })?;
+            exit_if(lost);
+            return Ok(());
+        }
         let Some(times) = Times::from_samples(&c.samples) else {
-            anyhow::bail!("{}: the device's events gave no finite time", c.config);
+            anyhow::bail!("{}: the device's events gave no finite time", c.config.id);
         };
         let timed = Timed {
             times,
@@ -87,7 +105,7 @@ pub fn time_all(
             copies,
         };
         emit(Event::Timed {
-            config: c.config.clone(),
+            config: c.config.id.clone(),
             timed,
         })
     };
@@ -99,13 +117,12 @@ pub fn time_all(
             "dropped after {SHORT_SAMPLES} samples: {:.1} times the fastest",
             least(&c) / best
         );
-        send(&c, Some(why), false, emit)?;
+        send(&c, Some(why), false, prepared, emit)?;
     }
     for c in &mut kept {
-        let wanted = (REPLAY_US / least(c)).ceil().max(1.0) as usize;
-        let launches = wanted.next_multiple_of(copies).min(MAX_LAUNCHES.max(copies));
+        let launches = launches(least(c), copies);
         if launches > c.launches {
-            c.graph = capture(device, prepared, stream, &c.config, launches)?;
+            c.graph = capture(device, prepared, stream, &c.config.id, launches)?;
             c.launches = launches;
             sample(c, stream, &events)?;
         }
@@ -121,9 +138,17 @@ pub fn time_all(
     let finalists = if near > 1 { near } else { 0 };
     round(device, &mut kept[..finalists], stream, &events, FINAL_SAMPLES, emit)?;
     for (i, c) in kept.iter().enumerate() {
-        send(c, None, i < finalists, emit)?;
+        send(c, None, i < finalists, prepared, emit)?;
     }
     Ok(())
+}
+
+/// Launches of a replay for a launch of `us`: whole turns over the copies, for a replay begins with the first copy, which
+/// must not have been among the last of the replay before.
+fn launches(us: f64, copies: usize) -> usize {
+    let wanted = (REPLAY_US / us).ceil().max(1.0) as usize;
+    let most = (MAX_LAUNCHES / copies).max(1);
+    wanted.div_ceil(copies).min(most) * copies
 }
 
 fn least(c: &Candidate) -> f64 {
@@ -187,12 +212,11 @@ fn round(
         for turn in 0..samples {
             for i in 0..n {
                 let c = &mut candidates[(turn + i) % n];
-                if turn == 0 {
-                    emit(Event::Start {
-                        config: c.config.clone(),
-                        phase: Phase::Time,
-                    })?;
-                }
+                // Every time, so that a hang is blamed on the config that hangs.
+                emit(Event::Start {
+                    config: c.config.id.clone(),
+                    phase: Phase::Time,
+                })?;
                 sample(c, stream, events)?;
             }
         }
@@ -217,3 +241,7 @@ fn clocks(device: &Device) -> Clocks {
         throttle: state.throttled_by().into_iter().map(String::from).collect(),
     }
 }
+
+#[cfg(test)]
+#[path = "timing_tests.rs"]
+mod tests;

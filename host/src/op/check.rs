@@ -94,10 +94,25 @@ pub fn check_bytes(
     stream: &Stream,
     expected: &[(Expected, &[u8])],
 ) -> Result<(), CheckError> {
+    check_after(device, prepared, config, expected, |prepared| {
+        (0..prepared.copies()).try_for_each(|copy| prepared.launch(&config.id, stream, copy))
+    })
+}
+
+/// Poisons every output, lets `run` launch the config on every copy in its own way (from a graph, say), and compares each
+/// output with each of the expected bytes.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_after(
+    device: &Device,
+    prepared: &mut dyn Prepared,
+    config: &ConfigInfo,
+    expected: &[(Expected, &[u8])],
+    run: impl FnOnce(&dyn Prepared) -> Result<(), OpError>,
+) -> Result<(), CheckError> {
     prepared.poison()?;
-    for copy in 0..prepared.copies() {
-        prepared.launch(&config.id, stream, copy)?;
-    }
+    run(prepared)?;
     device.synchronize().map_err(OpError::from)?;
     for copy in 0..prepared.copies() {
         let got = prepared.output(copy)?;

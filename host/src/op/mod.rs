@@ -17,7 +17,7 @@ mod compare;
 pub mod random;
 
 pub use case::{Case, Values};
-pub use check::{CheckError, Expected, check, check_against, check_bytes};
+pub use check::{CheckError, Expected, check, check_after, check_against, check_bytes};
 pub use compare::{Mismatch, compare_bytes, compare_within};
 
 use crate::cost::Work;
