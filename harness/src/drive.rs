@@ -107,6 +107,7 @@ impl Driver {
             let limit = self.limit;
             let worker = self.worker()?;
             worker.send(&request(&left))?;
+            let before = left.len();
             let Some((death, during)) = hear_case(worker, limit, timed, &mut left, on)? else {
                 // The worker is well; what it said nothing of, it will not say on a second asking either.
                 for config in left.drain(..) {
@@ -134,6 +135,9 @@ impl Driver {
                     left.retain(|c| *c != config);
                     on(&config, fate(phase))?;
                 }
+                // A worker that ended after a config's verdict ended because of it (a fault takes the device along): the
+                // others have not been tried.
+                None if left.len() < before => {}
                 during => {
                     unexplained += 1;
                     let phase = during.map_or(Phase::Check, |d| d.1);
@@ -179,7 +183,11 @@ fn start(spec: &str, limit: Duration) -> Result<(Worker, Opened)> {
         Heard::Died { how, stderr } => {
             bail!(
                 "device {spec} did not open: {}",
-                if stderr.is_empty() { how } else { stderr }
+                // The worker reports as every command does; this process says `error:` itself.
+                match stderr.strip_prefix("error: ").unwrap_or(&stderr) {
+                    "" => &how,
+                    words => words,
+                }
             )
         }
     }

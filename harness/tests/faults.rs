@@ -65,6 +65,26 @@ fn a_crash_costs_one_config() {
     );
 }
 
+/// A kernel's fault ends the worker after the report; two of them in one case do not cost the configs after them.
+#[test]
+fn faults_that_take_the_device_cost_their_configs_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let all = runnable(SMALL);
+    let bad = &all[..3];
+    assert!(all.len() > bad.len(), "a config must be left");
+    let out = run_planted(&format!("fault:{}", bad.join(",")), &sweep_args(dir.path(), &[]));
+    stdout(&out, 3);
+    let found = statuses(dir.path());
+    assert_eq!(found.len(), all.len());
+    for (config, status) in found {
+        assert_eq!(
+            status,
+            if bad.contains(&config) { "ERROR" } else { "PASSED" },
+            "{config}"
+        );
+    }
+}
+
 #[test]
 fn a_hang_costs_one_config_and_the_timeout() {
     let dir = tempfile::tempdir().expect("a folder");
