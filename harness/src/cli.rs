@@ -139,6 +139,21 @@ pub struct TableArgs {
     pub md: Option<PathBuf>,
 }
 
+impl TableArgs {
+    /// Whether stdout is one of the files.
+    ///
+    /// # Errors
+    /// Two of them are: neither could be read.
+    pub fn on_stdout(&self) -> anyhow::Result<bool> {
+        let files = [&self.json, &self.csv, &self.md];
+        match files.into_iter().flatten().filter(|p| p.as_os_str() == "-").count() {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => anyhow::bail!("only one of --json, --csv and --md can go to stdout (`-`)"),
+        }
+    }
+}
+
 /// `harness plan`
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -163,7 +178,7 @@ pub struct SweepArgs {
     #[arg(long)]
     pub resume: bool,
     /// Seconds without a sign of life after which a case's kernel is given up
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Folder the records are appended to (default: results/ of the workspace)
     #[arg(long, value_name = "DIR")]
@@ -180,6 +195,9 @@ pub struct SweepArgs {
     pub table: TableArgs,
 }
 
+/// The most cases of one verification: they are drawn before the first one runs.
+const MAX_CASES: u64 = 1_000_000;
+
 /// `harness verify`
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -187,22 +205,22 @@ pub struct VerifyArgs {
     #[arg(value_name = "GLOB")]
     pub globs: Vec<String>,
     /// Number of random cases
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=MAX_CASES))]
     pub cases: u64,
     /// Seed of shapes and values
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Only this case of the seed's sequence
-    #[arg(long, value_name = "I")]
+    #[arg(long, value_name = "I", value_parser = clap::value_parser!(u64).range(..MAX_CASES))]
     pub case: Option<u64>,
     /// auto, cuda, cuda:N or simt
     #[arg(long, default_value = "auto")]
     pub device: DeviceSpec,
     /// Launches of each kernel; all must give the same bytes
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
     /// Seconds without a sign of life after which a case is given up
-    #[arg(long, value_name = "S", default_value_t = 60)]
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Write the outcome as JSON (`-` for stdout)
     #[arg(long, value_name = "PATH|-")]

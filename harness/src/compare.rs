@@ -28,6 +28,14 @@ pub fn command(args: &CompareArgs) -> Result<Exit> {
         store::load(&args.b).map_err(usage)?,
     );
     let outcome = compare(&a, &b);
+    if args.fail_on.is_some() && outcome.rows.is_empty() {
+        let (only_a, only_b) = (outcome.only_a.len(), outcome.only_b.len());
+        return Err(usage(anyhow::anyhow!(
+            "--fail-on has nothing to judge: no case was measured in both ({only_a} only in {}, {only_b} only in {})",
+            args.a.display(),
+            args.b.display()
+        )));
+    }
     let mut table = Table::new(&[
         "gpu", "op", "shape", "n_tok", "config", "a_us", "b_us", "b_over_a", "verdict",
     ]);

@@ -35,7 +35,7 @@ pub struct Usage(anyhow::Error);
 
 impl std::fmt::Display for Usage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}", self.0)
+        f.write_str(&text(&self.0))
     }
 }
 
@@ -46,8 +46,50 @@ pub fn usage(e: impl Into<anyhow::Error>) -> anyhow::Error {
     anyhow::Error::new(Usage(e.into()))
 }
 
+/// An error with its causes. A cause that the error's own text ends with already is not said twice.
+fn text(e: &anyhow::Error) -> String {
+    let mut text = e.to_string();
+    for cause in e.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    text
+}
+
 /// Prints an error and gives its exit code.
 pub fn report(e: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {e:#}");
+    eprintln!("error: {}", text(e));
     ExitCode::from(if e.is::<Usage>() { USAGE } else { FAILED })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    /// Names its cause in its own text, as this workspace's errors do.
+    #[derive(Debug)]
+    struct Said(std::io::Error);
+
+    impl std::fmt::Display for Said {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "file: {}", self.0)
+        }
+    }
+
+    impl std::error::Error for Said {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let said = || Said(std::io::Error::other("disk gone"));
+        let e = Err::<(), _>(said()).context("outer").unwrap_err();
+        assert_eq!(text(&e), "outer: file: disk gone");
+        assert_eq!(text(&usage(said())), "file: disk gone");
+        assert_eq!(text(&anyhow::anyhow!("a").context("b")), "b: a");
+    }
 }

@@ -6,7 +6,7 @@ use host::op::{ConfigInfo, Operation, Order};
 use crate::cli::{ModeArg, PlanArgs, Selection};
 use crate::exit::usage;
 use crate::select::{self, Globs, Ops, Selected};
-use crate::table::{Format, Table};
+use crate::table::{Format, Table, print};
 
 /// One case with its configs.
 pub struct CasePlan {
@@ -106,13 +106,16 @@ pub fn command(args: &PlanArgs) -> Result<()> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&json)?);
+        print(&(serde_json::to_string_pretty(&json)? + "\n"))?;
     } else {
-        print!("{}", table.render(Format::Text));
-        println!("{} cases, {pairs} runs of a case with a config", plans.len());
+        let mut text = table.render(Format::Text);
+        text += &format!("{} cases, {pairs} runs of a case with a config\n", plans.len());
         if plans.len() > SHOWN_IN_FULL {
-            println!("one reason a case is shown; --json has all, as has a plan of at most {SHOWN_IN_FULL} cases");
+            text += &format!(
+                "one reason a case is shown; --json has all, as has a plan of at most {SHOWN_IN_FULL} cases\n"
+            );
         }
+        print(&text)?;
     }
     Ok(())
 }

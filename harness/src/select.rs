@@ -119,6 +119,9 @@ pub struct Axis {
 /// More values than this on one axis are taken for a slip of the pen.
 const MAX_VALUES: u64 = 10_000;
 
+/// More cases than this are no sweep that ends.
+const MAX_CASES: usize = 20_000;
+
 fn axis_name(name: &str) -> String {
     let name = name.trim();
     if name == "m" { "n_tok".into() } else { name.into() }
@@ -309,6 +312,14 @@ fn given_dims(given: &[(String, u64)], ops: &Ops) -> Result<Vec<Case>> {
 }
 
 fn override_axis(cases: Vec<Selected>, axis: &Axis) -> Result<Vec<Selected>> {
+    if cases.len().saturating_mul(axis.values.len()) > MAX_CASES {
+        bail!(
+            "{} cases times {} values of {} are more than {MAX_CASES}: name fewer shapes or values",
+            cases.len(),
+            axis.values.len(),
+            axis.name
+        );
+    }
     let mut out = Vec::new();
     for known in &cases {
         for &v in &axis.values {

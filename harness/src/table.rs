@@ -65,9 +65,7 @@ impl Table {
     pub fn write_to(&self, path: &Path, format: Format) -> Result<()> {
         let text = self.render(format);
         if path.as_os_str() == "-" {
-            std::io::stdout()
-                .write_all(text.as_bytes())
-                .context("cannot write the table to stdout")
+            print(&text)
         } else {
             std::fs::write(path, text).with_context(|| format!("cannot write the table to {}", path.display()))
         }
@@ -143,6 +141,19 @@ impl Table {
             .collect();
         let rows = serde_json::Value::Array(rows);
         serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n"
+    }
+}
+
+/// Writes text to stdout. A reader that has gone (`| head`) has what it wanted: no error, and the command's own exit code
+/// stands. `print!` would panic.
+///
+/// # Errors
+/// Stdout cannot be written for another reason, such as a full disk.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("cannot write to stdout"),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,6 @@
 //! simulator must agree to the byte.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +14,7 @@ use crate::exit::{Exit, usage};
 use crate::provenance::{provenance, shell_line};
 use crate::select::Globs;
 use crate::sweep::progress;
-use crate::table::{Format, Table};
+use crate::table::{Format, Table, print};
 use crate::worker::protocol::{Outcome, Request, VerifyJob};
 
 /// On a GPU, every so manyth case is compared with the simulator too: it is slower by orders of magnitude.
@@ -90,7 +89,8 @@ pub fn command(args: &VerifyArgs) -> Result<Exit> {
                     command,
                     ..
                 } = f;
-                bar.suspend(|| println!("{what}: {config} on {case}: {message}\n  again: {command}"));
+                let text = format!("{what}: {config} on {case}: {message}\n  again: {command}\n");
+                bar.suspend(|| print(&text))?;
             }
             bar.inc(1);
         }
@@ -249,8 +249,7 @@ impl Run<'_> {
             self.cases, self.args.seed, sum.byte_equal, sum.wrong, sum.failed
         );
         if !on_stdout {
-            print!("{}", table.render(Format::Text));
-            println!("{verdict}");
+            print(&format!("{}{verdict}\n", table.render(Format::Text)))?;
         }
         eprintln!("took {:.1} s", took.as_secs_f64());
         if let Some(path) = &self.args.json {
@@ -268,7 +267,7 @@ impl Run<'_> {
             };
             let text = serde_json::to_string_pretty(&report)? + "\n";
             if on_stdout {
-                std::io::stdout().write_all(text.as_bytes())?;
+                print(&text)?;
             } else {
                 std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
             }

@@ -1,7 +1,7 @@
 //! The commands that only read: lists, plans, usage errors.
 
 mod common;
-use common::{configs, run, stdout};
+use common::{configs, harness, run, stdout};
 use std::collections::BTreeSet;
 
 fn plan(args: &[&str]) -> Vec<serde_json::Value> {
@@ -113,12 +113,97 @@ fn what_does_not_exist_is_a_usage_error_that_names_it() {
         (&["inspect", "q9_matmul"], ""),
         (&["compare", "no-such-a", "no-such-b"], "no-such-a"),
         (&["frobnicate"], "frobnicate"),
+        // Sizes that the kernels count in 32 bits.
+        (&["plan", "--shape", "n=2147483647,k=2147483647"], "2147483647"),
+        (
+            &[
+                "plan",
+                "--shape",
+                "n=16,k=64",
+                "-a",
+                "n=1:9999:1",
+                "-a",
+                "k=1:9999:1",
+                "-a",
+                "n_tok=1:9999:1",
+            ],
+            "9999 cases times 9999 values of k",
+        ),
+        (&["plan", "--shape", "/"], "/"),
+        (&["sweep", "--device", "simt", "--timeout", "0"], "timeout"),
+        (&["sweep", "--device", "simt", "--csv", "-", "--json", "-"], "stdout"),
+        (&["verify", "--device", "simt", "--cases", "0"], "cases"),
+        (&["verify", "--device", "simt", "--repeat", "0"], "repeat"),
+        (
+            &["verify", "--device", "simt", "--cases", "18446744073709551615"],
+            "cases",
+        ),
+        (
+            &["verify", "--device", "simt", "--case", "18446744073709551615"],
+            "case",
+        ),
     ] {
         let out = run(args);
         let stderr = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
         assert!(stderr.contains(named), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn an_error_says_its_cause_once() {
+    let out = run(&["plan", "--shape", "/"]);
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(stderr.matches("os error").count(), 1, "{stderr}");
+    let out = run(&["sweep", "--shape", "n=8,k=32", "--device", "cuda:77"]);
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+}
+
+/// `harness plan | head -1`.
+#[cfg(unix)]
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().to_str().expect("a plain path");
+    for args in [
+        &["plan"][..],
+        &["plan", "--json"],
+        &["list", "shapes"],
+        &["sweep", "--device", "simt", "--shape", "n=8,k=32", "--out", out],
+        &["best", "--out", out],
+        &["verify", "--device", "simt", "--cases", "1"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = harness(args).stdout(writer).output().expect("the program starts");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(0), "{args:?}: {stderr}");
+    }
+}
+
+/// A table of a long sweep is on stdout even where the file it should go to as well cannot be written.
+#[test]
+fn a_file_that_cannot_be_written_does_not_cost_the_table() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().to_str().expect("a plain path");
+    let missing = dir.path().join("missing/t.csv");
+    let csv = missing.to_str().expect("a plain path");
+    let ended = run(&[
+        "sweep", "--device", "simt", "--shape", "n=8,k=32", "--out", out, "--csv", csv,
+    ]);
+    assert!(stdout(&ended, 3).contains("custom/custom"));
+}
+
+/// A gate that has nothing to judge must not say that all is well.
+#[test]
+fn a_limit_without_a_case_in_common_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().to_str().expect("a plain path");
+    let ended = run(&["compare", out, out, "--fail-on", "slower=2%"]);
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("no case was measured in both"));
+    assert_eq!(run(&["compare", out, out]).status.code(), Some(0));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::cli::InspectArgs;
 use crate::exit::{Exit, usage};
 use crate::select::Globs;
 use crate::sweep::write;
-use crate::table::Table;
+use crate::table::{Table, print};
 use occupancy::{Limits, occupancy};
 
 /// A kernel of an image, with the config that launches it where there is one.
@@ -85,15 +85,19 @@ pub fn command(args: &InspectArgs) -> Result<Exit> {
     write(&table, &args.table, &mixes)?;
     if args.sass {
         for f in &found {
-            println!("{}", sass::disassemble(f.image, f.kernel.name)?);
+            print(&(sass::disassemble(f.image, f.kernel.name)? + "\n"))?;
         }
     }
     Ok(Exit::Good)
 }
 
 fn find(args: &InspectArgs) -> Result<Vec<Found>> {
-    let mut archs: Vec<&str> = IMAGES.iter().map(|i| i.arch).collect();
-    archs.dedup();
+    let mut archs: Vec<&str> = Vec::new();
+    for image in IMAGES {
+        if !archs.contains(&image.arch) {
+            archs.push(image.arch);
+        }
+    }
     let Some(last) = archs.last() else {
         bail!(
             "this build has no GPU images, because no device compiler was there; `./setup` installs one, then build again"

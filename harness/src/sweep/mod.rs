@@ -6,7 +6,6 @@ mod resume;
 mod summary;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -19,7 +18,7 @@ use crate::exit::{Exit, usage};
 use crate::plan::{CasePlan, plan};
 use crate::provenance::default_results_dir;
 use crate::simt_slice::{self, Slice};
-use crate::table::{Format, Table};
+use crate::table::{Format, Table, print};
 use crate::worker::protocol::{Outcome, Request, SweepJob};
 use record::Context;
 use resume::Finished;
@@ -30,6 +29,7 @@ pub use summary::{Winner, winner};
 /// # Errors
 /// A command line that asks for what does not exist; a device that does not open; records that cannot be written.
 pub fn command(args: &SweepArgs) -> Result<Exit> {
+    args.table.on_stdout().map_err(usage)?;
     let plans = plan(&args.select, host::ops::all()).map_err(usage)?;
     let mut driver = Driver::open(&args.device, Duration::from_secs(args.timeout.max(1)))?;
     let opened = driver.opened().clone();
@@ -131,19 +131,17 @@ pub fn write(table: &Table, to: &TableArgs, notes: &str) -> Result<()> {
         (&to.csv, Format::Csv),
         (&to.md, Format::Markdown),
     ];
-    let on_stdout = files
-        .iter()
-        .any(|(path, _)| path.as_ref().is_some_and(|p| p.as_os_str() == "-"));
+    let on_stdout = to.on_stdout().map_err(usage)?;
+    // Stdout first: a file that cannot be written must not cost the table of a long sweep.
+    if on_stdout {
+        eprint!("{notes}");
+    } else {
+        print(&(table.render(Format::Text) + notes))?;
+    }
     for (path, format) in files {
         if let Some(path) = path {
             table.write_to(path, format)?;
         }
-    }
-    if on_stdout {
-        eprint!("{notes}");
-    } else {
-        table.write_to(&PathBuf::from("-"), Format::Text)?;
-        print!("{notes}");
     }
     Ok(())
 }
