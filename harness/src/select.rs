@@ -1,5 +1,6 @@
 //! From the command line to the list of cases: shape files or given dimensions, axes, globs, shards.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -231,7 +232,7 @@ pub type Ops = [&'static dyn Operation];
 /// A shape file that cannot be read, dimensions that fit no operation, an axis that no case has.
 pub fn cases(sel: &Selection, ops: &Ops) -> Result<Vec<Selected>> {
     let set = shape_set(sel.shapes_dir.as_deref())?;
-    let mut found = Vec::new();
+    let mut found = Merged::default();
     let mut from_set = |set: &ShapeSet| {
         for op in ops {
             op.cases(set)
@@ -254,16 +255,23 @@ pub fn cases(sel: &Selection, ops: &Ops) -> Result<Vec<Selected>> {
                 .for_each(|c| merge(&mut found, Selected::new(c)));
         }
     }
-    let mut cases = found;
+    let mut cases = found.cases;
     for axis in &sel.axis {
         cases = override_axis(cases, axis)?;
     }
     Ok(cases)
 }
 
-fn merge(found: &mut Vec<Selected>, new: Selected) {
-    let key = new.key();
-    match found.iter_mut().find(|c| c.key() == key) {
+/// Cases of different sizes, in the order they came, with where each is by its key.
+#[derive(Default)]
+struct Merged {
+    cases: Vec<Selected>,
+    places: HashMap<String, usize>,
+}
+
+fn merge(found: &mut Merged, new: Selected) {
+    let place = *found.places.entry(new.key()).or_insert(found.cases.len());
+    match found.cases.get_mut(place) {
         Some(known) => {
             for l in new.labels {
                 if !known.labels.contains(&l) {
@@ -271,7 +279,7 @@ fn merge(found: &mut Vec<Selected>, new: Selected) {
                 }
             }
         }
-        None => found.push(new),
+        None => found.cases.push(new),
     }
 }
 
@@ -320,7 +328,7 @@ fn override_axis(cases: Vec<Selected>, axis: &Axis) -> Result<Vec<Selected>> {
             axis.name
         );
     }
-    let mut out = Vec::new();
+    let mut out = Merged::default();
     for known in &cases {
         for &v in &axis.values {
             let mut new = known.clone();
@@ -344,7 +352,7 @@ fn override_axis(cases: Vec<Selected>, axis: &Axis) -> Result<Vec<Selected>> {
             merge(&mut out, new);
         }
     }
-    Ok(out)
+    Ok(out.cases)
 }
 
 /// Keeps the cases a glob matches.
