@@ -102,7 +102,7 @@ unsafe fn body<const KW: u32, const U: usize>(a: Args) {
                     a.xq.add(quad * q8::QUAD_TOKEN_BYTES as usize + t as usize * 16)
                         .cast::<U32x4>();
                 let d = a.dx.add(quad * q8::QUAD_TOKEN_SCALES as usize).cast::<F32x4>();
-                ([mem::load_nc(x), mem::load_nc(x.add(32))], mem::load_nc(d))
+                ([mem::load(x), mem::load_nc(x.add(32))], mem::load_nc(d))
             };
             for b in 0..4 {
                 let (h, at) = (b / 2, 2 * (b % 2));

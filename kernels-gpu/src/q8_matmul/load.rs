@@ -69,6 +69,8 @@ impl Source {
     #[inline(always)]
     pub(super) unsafe fn load_tokens<const U: usize, const P: usize>(self, k_turn: u32, into: &mut Tokens<U, P>) {
         let quad = k_turn as usize * U;
+        // Plain loads, not the read-only path: the quantiser may still write while this kernel is resident, and only what
+        // plain loads see is ordered by the wait for it.
         // SAFETY: the token tile has n_quads quads, and its tokens up to `self.last` were written by the quantiser.
         unsafe {
             let lane = self.token * 4 + self.lane % 4;
@@ -78,11 +80,11 @@ impl Source {
                 .cast::<U32x4>();
             let dx = self.dx.add(quad * q8::QUAD_TOKEN_SCALES as usize).cast::<F32x4>();
             for u in 0..U {
-                into.x[u][0] = mem::load_nc(xq.add(u * 64));
-                into.x[u][1] = mem::load_nc(xq.add(u * 64 + 32));
+                into.x[u][0] = mem::load(xq.add(u * 64));
+                into.x[u][1] = mem::load(xq.add(u * 64 + 32));
                 for p in 0..P {
                     let token = (self.in_tile + self.lane % 4 * P as u32 + p as u32).min(self.last);
-                    into.d[u][p] = mem::load_nc(dx.add(u * 8 + token as usize));
+                    into.d[u][p] = mem::load(dx.add(u * 8 + token as usize));
                 }
             }
         }
