@@ -29,7 +29,8 @@
 //! `k_warps` segments, any n_tok (grid y has one block for 4 `lane_tokens` of them), any number of groups (grid z). Configs with one quad and one warp take everything.
 //!
 //! # Versions tried
-//! H200, 4096 x 14336, n_tok = 1 / 8, us, cold weights, programmatic launch; to version 2b the canonical order was one chain over K.
+//! H200, 4096 x 14336, n_tok = 1 / 8, us, cold weights, programmatic launch (versions before 4 by a prototype's script, which
+//! read about 0.5 us more than `sweep`); to version 2b the canonical order was one chain over K.
 //! | version | what | us |
 //! | --- | --- | --- |
 //! | 1 | one chain over K handed from warp to warp (relay), loads one turn ahead in registers | 16.9 / 17.0 |
@@ -37,7 +38,7 @@
 //! | 2b | the same, ring filled again before the wait for the hand-over | 16.9 / 17.4 |
 //! | - | no chain to wait for: partial sums a warp (another order) | 15.7 / 16.3 |
 //! | 3 | canonical order in segments, sums added at the end of the tile; 8-row tiles, weights as B | 17.1 / 17.7 |
-//! | 4 | 16-row tiles, weights as A: half the MMAs, no moves to line operands up; 7, 8 or 14 warps by K | 15.9 / 17.2 |
+//! | 4 | 16-row tiles, weights as A: half the MMAs, no moves to line operands up; 7, 8 or 14 warps by K | 15.3 / 16.4 |
 //! | - | the same, weights straight into registers one turn ahead, no ring | never a winner |
 
 mod cursor;
