@@ -205,7 +205,7 @@ pub struct VerifyArgs {
     #[arg(value_name = "GLOB")]
     pub globs: Vec<String>,
     /// Number of random cases
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=MAX_CASES))]
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=MAX_CASES))]
     pub cases: u64,
     /// Seed of shapes and values
     #[arg(long, default_value_t = 1)]
