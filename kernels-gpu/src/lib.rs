@@ -11,6 +11,7 @@
 #![cfg_attr(target_arch = "nvptx64", allow(improper_ctypes_definitions))]
 
 pub mod q8;
+mod q8_args;
 pub mod q8_config;
 pub mod q8_dp4a;
 pub mod q8_matmul;

@@ -16,18 +16,7 @@ use cuda_std::vec::{F32x4, U32x4};
 use cuda_std::{float, kernel, mem, shared, thread, warp};
 
 use crate::q8;
-
-/// The kernel's parameters by name.
-#[derive(Clone, Copy)]
-struct Args {
-    qs: *const u8,
-    ws: *const u16,
-    xq: *const u8,
-    dx: *const f32,
-    y: *mut f32,
-    n: u32,
-    n_quads: u32,
-}
+use crate::q8_args::Args;
 
 /// The operands of `U` quads of one row tile.
 struct Turn<const U: usize> {
@@ -172,11 +161,11 @@ macro_rules! configs {
                 y: *mut f32,
                 n: u32,
                 n_quads: u32,
-                _n_tok: u32,
-                _y_stride: u32,
+                n_tok: u32,
+                y_stride: u32,
             ) {
                 // SAFETY: the caller's promise.
-                unsafe { body::<$kw, $u>(Args { qs, ws, xq, dx, y, n, n_quads }) }
+                unsafe { body::<$kw, $u>(Args { qs, ws, xq, dx, y, n, n_quads, n_tok, y_stride }) }
             }
         )*
 

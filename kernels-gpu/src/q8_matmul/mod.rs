@@ -49,6 +49,7 @@ use cuda_std::vec::U32x4;
 use cuda_std::{kernel, shared, thread, warp};
 
 use crate::q8;
+use crate::q8_args::Args;
 #[cfg(not(target_arch = "nvptx64"))]
 pub use crate::q8_config::{Entry, MatmulArgs};
 pub use crate::q8_config::{Order, TileConfig};
@@ -56,20 +57,6 @@ use crate::q8_config::{stage_bytes, sum_bytes};
 use cursor::{Cursor, Extent};
 use load::{Source, Tokens, wait_all_but_newest};
 use sums::{add_segments, multiply, slot, store};
-
-/// The kernel's parameters by name.
-#[derive(Clone, Copy)]
-struct Args {
-    qs: *const u8,
-    ws: *const u16,
-    xq: *const u8,
-    dx: *const f32,
-    y: *mut f32,
-    n: u32,
-    n_quads: u32,
-    n_tok: u32,
-    y_stride: u32,
-}
 
 /// The kernel's body for one config: `R` row tiles, `KW` warps along K, `U` quads a turn, `S` stages, `P` tokens a lane.
 ///

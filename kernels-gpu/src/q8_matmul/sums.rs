@@ -5,8 +5,8 @@ use cuda_std::shared::Shared;
 use cuda_std::vec::{F32x4, U32x4};
 use cuda_std::{float, mem, thread};
 
-use super::Args;
 use crate::q8;
+use crate::q8_args::Args;
 
 /// Adds one quad of one row tile to a lane's sums `acc[row half][token]`, block by block.
 #[inline(always)]
