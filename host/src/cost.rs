@@ -11,7 +11,7 @@
 //! rate          = min(copy rate, bytes in flight / latency) * spread          Little's law
 //! memory        = (bytes of weights * passes + bytes written) / rate
 //! cache         = bytes read again / L2 rate
-//! math          = multiply-adds / matrix rate
+//! math          = multiply-adds / rate of the units that do them
 //! chain         = steps * dependent operations of a unit / clock
 //! time          = launch + latency + max(memory, cache, math, chain)
 //! ```
@@ -20,8 +20,24 @@
 
 use serde::Serialize;
 
-/// What one launch of one config does on one case.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The units that do an operation's multiply-adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Math {
+    /// Too few to count: moving the bytes is all the work.
+    #[default]
+    None,
+    /// f32 multiply-adds of the ordinary units.
+    F32,
+    /// Tensor cores, bf16 or f16 with f32 sums.
+    Bf16,
+    /// Tensor cores, int8.
+    Int8,
+}
+
+/// What one launch of one config does on one case. What an operation does not state (zero, the default) is assumed not to
+/// limit it: `Work { read_bytes, write_bytes, blocks, threads, ..Work::default() }` is a plain kernel that streams.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Work {
     /// Bytes that must be read from memory once: weights and their scales, at their size on the device.
     pub read_bytes: u64,
@@ -33,6 +49,8 @@ pub struct Work {
     pub write_bytes: u64,
     /// Multiply-adds of the mathematics (padding does not count).
     pub multiply_adds: u64,
+    /// What does them.
+    pub math: Math,
     /// Kernels launched.
     pub launches: u32,
     /// Thread blocks of a launch.
@@ -41,9 +59,9 @@ pub struct Work {
     pub threads: u32,
     /// Dynamic shared memory of a block in bytes.
     pub shared_bytes: u32,
-    /// Units of work that the blocks of a launch share.
+    /// Units of work that the blocks of a launch share; 0 for one a block.
     pub units: u64,
-    /// Bytes of weights a block has outstanding loads for at a time.
+    /// Bytes of weights a block has outstanding loads for at a time; 0 for as many as it takes.
     pub bytes_in_flight: u64,
     /// Dependent operations (fma of the accumulator's chain) of a unit.
     pub chain: u64,
@@ -55,6 +73,14 @@ impl Work {
     /// Bytes that move between memory and the chip at the least.
     pub fn bytes(&self) -> u64 {
         self.read_bytes + self.write_bytes
+    }
+
+    /// The time that no config can beat, in microseconds: the bytes at a copy rate (bytes a second), or the multiply-adds at
+    /// the rate of their units where the target is known.
+    pub fn floor_us(&self, bytes_per_s: f64, target: Option<&Target>) -> f64 {
+        let bytes = self.bytes() as f64 / bytes_per_s;
+        let math = target.map_or(0.0, |target| target.math_s(self));
+        1e6 * bytes.max(math)
     }
 }
 
@@ -75,6 +101,10 @@ pub struct Target {
     pub clock_hz: f64,
     /// Dense int8 multiply-adds a second.
     pub int8_per_s: f64,
+    /// Dense bf16 (and f16) multiply-adds a second.
+    pub bf16_per_s: f64,
+    /// f32 multiply-adds a second, without tensor cores.
+    pub f32_per_s: f64,
     /// Seconds from one kernel of a graph to the next.
     pub launch_s: f64,
     /// 32-bit registers of an SM.
@@ -87,6 +117,24 @@ pub struct Target {
     pub max_blocks: u32,
 }
 
+impl Target {
+    /// Seconds that a launch's multiply-adds take at this target's rate.
+    pub fn math_s(&self, work: &Work) -> f64 {
+        let rate = match work.math {
+            Math::None => return 0.0,
+            Math::F32 => self.f32_per_s,
+            Math::Bf16 => self.bf16_per_s,
+            Math::Int8 => self.int8_per_s,
+        };
+        work.multiply_adds as f64 / rate
+    }
+
+    /// The figures of a device by the name it gives itself; none for one whose figures are not here.
+    pub fn of(device: &str) -> Option<&'static Target> {
+        [&H200].into_iter().find(|target| device.contains(target.name))
+    }
+}
+
 /// The H200: copy rate and launch as measured on one (4.2 TB/s, 0.55 us a graph node), the rest from NVIDIA's data sheet;
 /// 800 ns is the latency of a load under load, 5.5 TB/s a usual figure for its L2.
 pub const H200: Target = Target {
@@ -97,6 +145,9 @@ pub const H200: Target = Target {
     latency_s: 800e-9,
     clock_hz: 1.785e9,
     int8_per_s: 0.989e15,
+    // 989 and 67 TFLOP/s, a multiply-add being two.
+    bf16_per_s: 494.5e12,
+    f32_per_s: 33.5e12,
     launch_s: 0.55e-6,
     registers: 65_536,
     shared_bytes: 228 * 1024,
@@ -122,7 +173,7 @@ pub struct Estimate {
     pub blocks_per_sm: u32,
     /// Rounds of resident blocks.
     pub waves: u64,
-    /// Bytes at the copy rate, in microseconds: no config can be faster.
+    /// [`Work::floor_us`]: no config can be faster.
     pub floor_us: f64,
 }
 
@@ -162,12 +213,16 @@ pub fn estimate(work: &Work, target: &Target, registers: Option<u32>) -> Estimat
     let blocks = work.blocks.max(1);
     let waves = blocks.div_ceil(slots);
     let resident = blocks.min(slots);
-    let steps = work.units.max(1).div_ceil(blocks) * waves;
-    let spread = (work.units.max(1) as f64 / (steps * resident) as f64).min(1.0);
+    let units = if work.units == 0 { blocks } else { work.units };
+    let steps = units.div_ceil(blocks) * waves;
+    let spread = (units as f64 / (steps * resident) as f64).min(1.0);
 
     let launches = f64::from(work.launches.max(1));
     let in_flight = (resident * work.bytes_in_flight) as f64;
-    let rate = target.bytes_per_s.min(in_flight / target.latency_s).max(1.0);
+    let rate = match work.bytes_in_flight {
+        0 => target.bytes_per_s,
+        _ => target.bytes_per_s.min(in_flight / target.latency_s).max(1.0),
+    };
     let moved = work.read_bytes * u64::from(work.passes.max(1)) + work.write_bytes;
     let starved = rate < target.bytes_per_s;
     let parts = [
@@ -176,7 +231,7 @@ pub fn estimate(work: &Work, target: &Target, registers: Option<u32>) -> Estimat
             moved as f64 / (rate * spread),
         ),
         ("cache", work.reread_bytes as f64 / target.l2_bytes_per_s),
-        ("math", work.multiply_adds as f64 / target.int8_per_s),
+        ("math", target.math_s(work)),
         (
             "chain",
             launches * (steps * work.chain) as f64 * work.chain_cycles / target.clock_hz,
@@ -190,7 +245,7 @@ pub fn estimate(work: &Work, target: &Target, registers: Option<u32>) -> Estimat
         limited_by,
         blocks_per_sm,
         waves,
-        floor_us: 1e6 * work.bytes() as f64 / target.bytes_per_s,
+        floor_us: work.floor_us(target.bytes_per_s, Some(target)),
     }
 }
 
@@ -205,6 +260,7 @@ mod tests {
             reread_bytes: 0,
             write_bytes: 16_384,
             multiply_adds: 4096 * 14336,
+            math: Math::Int8,
             launches: 1,
             blocks: 512,
             threads: 128,

@@ -17,6 +17,9 @@ impl Operation for Toy {
     fn summary(&self) -> &'static str {
         "a toy"
     }
+    fn axes(&self) -> &'static [crate::op::spec::Axis] {
+        &[]
+    }
     fn configs(&self) -> Vec<ConfigInfo> {
         let info = |id: &str, order| ConfigInfo {
             id: id.into(),
@@ -26,6 +29,7 @@ impl Operation for Toy {
             threads: 32,
             shared_bytes: 0,
             min_blocks: 0,
+            plain: false,
         };
         vec![
             info("narrow", Order::Canonical),

@@ -56,7 +56,7 @@ pub fn check(
 ) -> Result<Expected, CheckError> {
     let against = match prepared.cpu_reference()? {
         Reference::Bytes(_) => Expected::CpuReference,
-        Reference::TooLarge(_) => Expected::PlainKernel,
+        Reference::Sampled(_) | Reference::TooLarge(_) => Expected::PlainKernel,
     };
     check_against(device, prepared, config, stream, against)?;
     Ok(against)
@@ -77,6 +77,7 @@ pub fn check_against(
         Expected::PlainKernel => prepared.plain()?.to_vec(),
         Expected::CpuReference => match prepared.cpu_reference()? {
             Reference::Bytes(bytes) => bytes.to_vec(),
+            Reference::Sampled(_) => return Err(OpError::Shape("sampled".into()).into()),
             Reference::TooLarge(why) => return Err(OpError::Shape(why).into()),
         },
     };

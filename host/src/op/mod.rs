@@ -14,7 +14,9 @@
 mod case;
 mod check;
 mod compare;
+pub mod data;
 pub mod random;
+pub mod spec;
 
 pub use case::{Case, Values};
 pub use check::{CheckError, Expected, check, check_after, check_against, check_bytes};
@@ -60,6 +62,8 @@ pub struct ConfigInfo {
     pub shared_bytes: u32,
     /// Blocks per SM its registers were limited for; 0 when not limited.
     pub min_blocks: u32,
+    /// It is the operation's plain kernel: nothing but the CPU reference can check it.
+    pub plain: bool,
 }
 
 /// Why an operation could not be prepared, launched or read back.
@@ -92,6 +96,20 @@ pub enum OpError {
         op: &'static str,
         /// The first such output.
         coords: String,
+    },
+    /// The parts of an operation's description do not fit each other: a launch takes a tensor that the problem has not, a
+    /// reference answers for another shape.
+    #[error("{0}")]
+    Binding(String),
+    /// There is nothing to check a config against.
+    #[error("{op}: no CPU reference for '{config}' ({why}), and a plain kernel is not compared with itself")]
+    NoReference {
+        /// The operation.
+        op: String,
+        /// The config.
+        config: String,
+        /// Why the CPU has no answer.
+        why: String,
     },
     /// The CPU reference was given data that does not fit.
     #[error(transparent)]
@@ -126,6 +144,9 @@ pub trait Operation: Send + Sync {
 
     /// One line for lists.
     fn summary(&self) -> &'static str;
+
+    /// The dimensions, in the order of ids: what shape files and the command line may give.
+    fn axes(&self) -> &'static [spec::Axis];
 
     /// Every tile config, in a stable order.
     fn configs(&self) -> Vec<ConfigInfo>;
@@ -174,8 +195,30 @@ pub trait Operation: Send + Sync {
 pub enum Reference<'a> {
     /// The bytes every canonical config must give.
     Bytes(&'a [u8]),
+    /// Some of those bytes: the case is too large for all of them.
+    Sampled(&'a [Part]),
     /// The case is too large for the CPU; the reason states the rule. [`Prepared::plain`] is the reference then.
     TooLarge(String),
+}
+
+/// Consecutive bytes of an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The first byte.
+    pub offset: usize,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// How a part of a case came out by itself, against the same part of the whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AloneCheck {
+    /// What was shown: `row alone`.
+    pub name: &'static str,
+    /// Bytes compared.
+    pub compared: usize,
+    /// The first difference, if any.
+    pub outcome: Result<(), Mismatch>,
 }
 
 /// A case on a device.
@@ -217,6 +260,21 @@ pub trait Prepared {
     /// # Errors
     /// When the device fails.
     fn plain(&mut self) -> Result<&[u8], OpError>;
+
+    /// Whether a second launch on the same copy gives the same bytes: nothing is updated in place.
+    fn repeatable(&self) -> bool {
+        true
+    }
+
+    /// Level L2: runs a config on parts of the case by themselves and compares each with its bytes in the whole, both on this
+    /// device. Empty for operations that show it elsewhere.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn alone(&mut self, config: &str, stream: &Stream) -> Result<Vec<AloneCheck>, OpError> {
+        let _ = (config, stream);
+        Ok(Vec::new())
+    }
 
     /// Whether an output of a [`Order::Fast`] config is near enough to `expected`, by the operation's stated bound.
     ///

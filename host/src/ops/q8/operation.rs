@@ -10,6 +10,7 @@ use super::prepared::Q8Case;
 use crate::cost::{self, Work};
 use crate::device::Device;
 use crate::op::random::Random;
+use crate::op::spec::Axis;
 use crate::op::{Case, ConfigInfo, OpError, Operation, Order, Prepared, Values};
 use crate::shapes::ShapeSet;
 
@@ -85,6 +86,16 @@ impl Operation for Q8MatmulOp {
         "y = W x, W in Q8_0, 1 to 8 tokens share one read of W; activations quantised to int8 blocks"
     }
 
+    fn axes(&self) -> &'static [Axis] {
+        const AXES: &[Axis] = &[
+            Axis::required("n"),
+            Axis::required("k"),
+            Axis::optional("groups", 1),
+            Axis::tokens().at_least(1),
+        ];
+        AXES
+    }
+
     fn configs(&self) -> Vec<ConfigInfo> {
         let info = |(id, entry): &(String, &'static Entry)| ConfigInfo {
             id: id.clone(),
@@ -94,6 +105,7 @@ impl Operation for Q8MatmulOp {
             threads: entry.config.threads(),
             shared_bytes: entry.config.shared_bytes(entry.config.quads),
             min_blocks: entry.kernel.meta.min_blocks,
+            plain: false,
         };
         entries().iter().map(info).collect()
     }
@@ -195,6 +207,7 @@ fn work(config: &TileConfig, shape: Q8Shape, n_tok: u32, sm_count: u32) -> Work 
         reread_bytes: groups * row_groups * quads * token_bytes * u64::from(n_tok),
         write_bytes: groups * u64::from(shape.n) * u64::from(n_tok) * 4,
         multiply_adds: groups * u64::from(shape.n) * u64::from(shape.k) * u64::from(n_tok),
+        math: cost::Math::Int8,
         launches: 1,
         blocks: u64::from(x) * u64::from(y) * u64::from(z),
         threads: config.threads(),
