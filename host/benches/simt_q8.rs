@@ -28,6 +28,7 @@ fn one_token(c: &mut Criterion) {
         let device = Device::simt_with(SimtOptions {
             checks,
             workers: 1,
+            tensor: Default::default(),
             ..SimtOptions::default()
         });
         let prepared = Q8MatmulOp.prepare(&device, &case, 1, 1).expect("the case fits");

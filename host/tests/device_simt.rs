@@ -84,6 +84,7 @@ fn shared_memory_of_the_launch_reaches_the_kernel_in_any_order() {
         SimtOptions {
             checks: false,
             workers: 1,
+            tensor: Default::default(),
             ..SimtOptions::default()
         },
     ] {

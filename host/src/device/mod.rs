@@ -31,6 +31,7 @@ pub use buffer::{Buffer, Pod};
 pub use error::DeviceError;
 pub use info::{ClockState, DeviceInfo};
 pub use launch::LaunchDims;
+pub use simt::tensor::TensorCore;
 pub use simt::{Dim3, LaunchStats};
 pub use spec::{DeviceSpec, SimtOptions};
 pub use stream::{Event, Graph, Stream};

@@ -157,6 +157,7 @@ fn run(options: SimtOptions, meta: &KernelMeta, dims: LaunchDims, params: &[*mut
         checks: options.checks,
         schedule: options.seed.map_or(simt::Schedule::InOrder, simt::Schedule::Seeded),
         workers: options.workers,
+        tensor: options.tensor,
     };
     // SAFETY: `entry` is the entry of the kernel these parameters were made for (`Kernel<A>` ties the two together), and
     // they live until `run` returns. What the kernel itself demands is the caller's promise (see `Device::launch`).

@@ -1,6 +1,6 @@
 //! Which device to open, and how.
 
-use super::{DeviceError, Result};
+use super::{DeviceError, Result, TensorCore};
 use std::fmt;
 use std::str::FromStr;
 
@@ -52,15 +52,18 @@ pub struct SimtOptions {
     pub seed: Option<u64>,
     /// Threads of the host to run blocks on; 0 means one a core.
     pub workers: usize,
+    /// Whose tensor cores the simulator computes as.
+    pub tensor: TensorCore,
 }
 
 impl Default for SimtOptions {
-    /// All checks, fixed order, all cores.
+    /// All checks, fixed order, all cores, Hopper's tensor cores.
     fn default() -> Self {
         SimtOptions {
             checks: true,
             seed: None,
             workers: 0,
+            tensor: TensorCore::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here shares code with `kernels-gpu`, not even a layout or a rounding: a check compares two pieces of code.
 
+pub mod mma;
 pub mod q8;
 
 /// Data that does not fit the shape a reference was asked for.

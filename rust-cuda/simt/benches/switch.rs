@@ -22,6 +22,7 @@ fn launch(checks: bool) -> Launch<'static> {
         checks,
         schedule: Schedule::InOrder,
         workers: 1,
+        tensor: Default::default(),
     }
 }
 

@@ -56,6 +56,7 @@ impl Worker {
             launch.shared_bytes,
             launch.checks,
         );
+        self.block.tensor = launch.tensor;
         let block: *mut Block = &mut *self.block;
         // SAFETY: the lifetime is only dropped from the type: no thread of the kernel outlives this call.
         let body: *const (dyn Fn() + Sync + 'static) = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };

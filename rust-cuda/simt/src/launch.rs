@@ -6,6 +6,7 @@ use crate::error::{ErrorKind, SimError};
 use crate::exec::Worker;
 use crate::shared::MAX_SHARED;
 use crate::stats::LaunchStats;
+use crate::tensor::TensorCore;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -47,6 +48,8 @@ pub struct Launch<'a> {
     pub schedule: Schedule,
     /// OS threads to run blocks on; 0 for one a core.
     pub workers: usize,
+    /// Whose tensor cores `mma` computes as.
+    pub tensor: TensorCore,
 }
 
 /// Two mappings a stack, and Linux allows a process 65530 of them.

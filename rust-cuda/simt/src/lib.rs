@@ -31,6 +31,7 @@ mod shadow;
 mod shared;
 mod stack;
 mod stats;
+pub mod tensor;
 mod vm;
 mod warp;
 

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::panic::Location;
 
 /// The most bytes one lane can deposit.
-pub(crate) const DEPOSIT: usize = 512;
+pub(crate) const DEPOSIT: usize = 640;
 
 #[repr(C, align(64))]
 pub(crate) struct Deposits([MaybeUninit<u8>; 32 * DEPOSIT]);

@@ -121,6 +121,7 @@ fn shared_bounds_and_initialisation() {
     let e = bad(
         Launch {
             workers: 1,
+            tensor: Default::default(),
             ..blocks(2, 1, 64)
         }
         .run(&body),

@@ -41,6 +41,7 @@ fn same_everywhere(launch: Launch<'_>, n: usize, kernel: &(dyn Fn(&Mem<u32>) + S
         run(Launch {
             checks: false,
             workers: 1,
+            tensor: Default::default(),
             ..launch
         })
     );

@@ -91,6 +91,7 @@ fn the_lowest_failing_block_is_reported() {
         };
         let e = Launch {
             workers: 4,
+            tensor: Default::default(),
             schedule,
             ..blocks(64, 64, 0)
         }

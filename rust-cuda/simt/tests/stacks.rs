@@ -15,6 +15,7 @@ fn launches_failed_or_not_return_their_stacks() {
     };
     let launch = Launch {
         workers: 1,
+        tensor: Default::default(),
         ..one_block(96, 0)
     };
     for _ in 0..50 {

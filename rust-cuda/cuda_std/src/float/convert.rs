@@ -99,6 +99,42 @@ pub fn f32_to_bf16(x: f32) -> bf16 {
     }
 }
 
+/// Two `f32` as a register of two `bf16`, `lo` in the low half, each as [`f32_to_bf16`] rounds it (PTX `cvt.rn.bf16x2.f32`,
+/// sm_80).
+#[inline(always)]
+pub fn f32x2_to_bf16x2(lo: f32, hi: f32) -> u32 {
+    target! {
+        gpu {
+            let d: u32;
+            // SAFETY: works on registers.
+            unsafe {
+                core::arch::asm!("cvt.rn.bf16x2.f32 {}, {}, {};", out(reg32) d, in(reg32) hi, in(reg32) lo,
+                    options(pure, nomem, nostack, preserves_flags));
+            }
+            d
+        }
+        cpu { u32::from(f32_to_bf16(lo).to_bits()) | u32::from(f32_to_bf16(hi).to_bits()) << 16 }
+    }
+}
+
+/// Two `f32` as a register of two `f16`, `lo` in the low half, each as [`f32_to_f16`] rounds it (PTX `cvt.rn.f16x2.f32`,
+/// sm_80).
+#[inline(always)]
+pub fn f32x2_to_f16x2(lo: f32, hi: f32) -> u32 {
+    target! {
+        gpu {
+            let d: u32;
+            // SAFETY: works on registers.
+            unsafe {
+                core::arch::asm!("cvt.rn.f16x2.f32 {}, {}, {};", out(reg32) d, in(reg32) hi, in(reg32) lo,
+                    options(pure, nomem, nostack, preserves_flags));
+            }
+            d
+        }
+        cpu { u32::from(f32_to_f16(lo).to_bits()) | u32::from(f32_to_f16(hi).to_bits()) << 16 }
+    }
+}
+
 /// `bits >> n`, rounded to nearest, ties to even.
 #[cfg(not(target_arch = "nvptx64"))]
 #[inline(always)]

@@ -5,8 +5,10 @@
 //! after [`crate::warp::sync_warp`]; the simulator reports accesses that are not ordered so.
 
 mod copy;
+mod matrix;
 
 pub use copy::{copy_async_commit, copy_async_wait, copy_async4, copy_async8, copy_async16, copy_async16_zfill};
+pub use matrix::{ldmatrix_x1, ldmatrix_x1_trans, ldmatrix_x2, ldmatrix_x2_trans, ldmatrix_x4, ldmatrix_x4_trans};
 
 use crate::mem::Word;
 use core::marker::PhantomData;

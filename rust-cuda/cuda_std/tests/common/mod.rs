@@ -69,6 +69,7 @@ pub fn run_body(
         checks: true,
         schedule,
         workers: 2,
+        tensor: Default::default(),
     };
     launch.run(&body).map(|_| ())
 }
@@ -91,6 +92,7 @@ pub fn run_kernel<A: KernelArgs>(
             checks: true,
             schedule: Schedule::InOrder,
             workers: 1,
+            tensor: Default::default(),
         };
         // SAFETY: the arguments are of the kernel's own types `A`.
         launch

@@ -259,7 +259,7 @@ fn exchange<T: Copy + 'static, R>(request: Request, value: T, f: impl FnOnce(&La
     const {
         assert!(
             size_of::<T>() <= DEPOSIT && align_of::<T>() <= 64,
-            "a lane deposits at most 512 bytes"
+            "a lane deposits at most 640 bytes"
         )
     };
     let (block, t) = here();
@@ -288,6 +288,80 @@ fn exchange<T: Copy + 'static, R>(request: Request, value: T, f: impl FnOnce(&La
         (*group).leave(t % 32);
         result
     }
+}
+
+/// A collective of the whole warp that one lane computes for all: every lane deposits `value`; the last to arrive makes `f` turn
+/// the 32 deposits into the 32 results, and each lane takes its own. Matrix operations are made of it: what the lanes share
+/// (decoded operands) is made once and not 32 times.
+///
+/// It orders no shared memory.
+///
+/// # Errors
+/// As for [`warp_exchange`] with all lanes; `PartialWarp` also in a warp of fewer than 32 threads.
+#[inline(always)]
+#[track_caller]
+pub fn warp_together<T: Copy + 'static>(op: &'static str, value: T, f: impl FnOnce(&mut [T; 32])) -> T {
+    const {
+        assert!(
+            size_of::<T>() <= DEPOSIT && align_of::<T>() <= 64,
+            "a lane deposits at most 640 bytes"
+        )
+    };
+    let (ty, loc) = (TypeId::of::<T>(), Location::caller());
+    let request = Request {
+        op,
+        mask: u32::MAX,
+        ty,
+        orders: false,
+        loc,
+    };
+    let (block, t) = here();
+    // SAFETY: as in `exchange`. `f` runs while no other thread does, after all 32 lanes have deposited a `T` and before any
+    // has read.
+    unsafe {
+        if (*block).aborting {
+            return value;
+        }
+        perhaps_switch(block, t, loc);
+        let group = match (*block).join(t, &request) {
+            Ok(group) => group,
+            Err(fault) => raise(loc, *fault),
+        };
+        if (*group).mask != u32::MAX {
+            let message = format!(
+                "{op}: the warp has only the lanes {:#010x}; it takes all 32",
+                (*group).mask
+            );
+            raise(
+                loc,
+                Fault {
+                    kind: ErrorKind::PartialWarp,
+                    message,
+                },
+            )
+        }
+        let deposits = (*group).deposits().cast::<T>();
+        deposits.add(t % 32).write(value);
+        if (*block).arrive(t, group) {
+            f(&mut *deposits.cast::<[T; 32]>());
+        } else {
+            suspend(block, t);
+        }
+        let result = deposits.add(t % 32).read();
+        (*group).leave(t % 32);
+        result
+    }
+}
+
+/// The tensor core that this launch computes as; the default one outside a kernel.
+#[inline]
+pub fn tensor_core() -> crate::tensor::TensorCore {
+    let block = CURRENT.with(|c| c.block.get());
+    if block.is_null() {
+        return crate::tensor::TensorCore::default();
+    }
+    // SAFETY: the running block; the field does not change while its threads run.
+    unsafe { (*block).tensor }
 }
 
 /// An exchange inside a destructor while the launch is being ended: everyone else's deposit looks like one's own.

@@ -18,6 +18,7 @@ pub fn blocks(grid: u32, threads: u32, shared_bytes: u32) -> Launch<'static> {
         checks: true,
         schedule: Schedule::InOrder,
         workers: 0,
+        tensor: Default::default(),
     }
 }
 

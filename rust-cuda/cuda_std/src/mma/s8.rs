@@ -1,4 +1,4 @@
-//! Tensor cores by `mma.sync`.
+//! The product of signed bytes.
 
 /// `B` independent products D = A * B^T + C of signed bytes, 16 x 8 x 32, in exact 32-bit integers (wrapping), issued back
 /// to back: PTX `mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32`. All 32 lanes take part. `B` is at most
