@@ -103,6 +103,8 @@ def main():
     tiny = mpf(2) ** -20  # a reduced argument may pass the interval's end by a rounding
     # 2^f = 1 + f * q(f) on |f| <= 1/2
     derive("EXP2", "f32", series(lambda f: (2**f - 1) / f, ln2), lambda f: abs(f) / 2**f, mpf(-1) / 2, mpf(1) / 2, 6)
+    # 2^f = 1 + f * q(f) to 13 bits, for attention's softmax
+    derive("EXP2A", "f32", series(lambda f: (2**f - 1) / f, ln2), lambda f: abs(f) / 2**f, mpf(-1) / 2, mpf(1) / 2, 3)
     # e^r = 1 + r + r^2 * q(r) on |r| <= ln2/2
     derive("EXP", "f32", series(lambda r: (exp(r) - 1 - r) / r**2, 0.5), lambda r: r**2 / exp(r),
            -half - tiny, half + tiny, 5)

@@ -70,6 +70,8 @@ ptx_f32! {
     min(a, b), "min.f32", select(a, b, a.is_nan() || b < a || (a == b && b.is_sign_negative()));
     /// The larger of the two, +0 above -0; a NaN loses to any number, two give [`CANONICAL_NAN`] (PTX `max.f32`).
     max(a, b), "max.f32", select(a, b, a.is_nan() || b > a || (a == b && b.is_sign_positive()));
+    /// The larger of the two, +0 above -0; [`CANONICAL_NAN`] where one of them is a NaN (PTX `max.NaN.f32`, sm_80).
+    max_nan(a, b), "max.NaN.f32", select(a, b, b.is_nan() || b > a || (a == b && b.is_sign_positive()));
 }
 
 /// `b` if `take_b`, else `a`; the canonical NaN for either NaN.

@@ -1,7 +1,7 @@
-//! exp and exp2 in f32.
+//! exp and exp2 in f32, and what attention's softmax takes in their place.
 
 use super::{horner, limit, or_nan, power_of_two};
-use crate::float::fma;
+use crate::float::{fma, max};
 
 /// Adding 1.5 * 2^23 to |v| < 2^22 rounds v to an integer (to even at a half) and leaves it in the low bits.
 const ROUNDER: f32 = 12_582_912.0;
@@ -29,6 +29,13 @@ const EXP: [f32; 5] = [
     f32::from_bits(0x3d2a_ac5f), // 0.0416682921
     f32::from_bits(0x3c09_1c2a), // 0.00836853124
     f32::from_bits(0x3ab5_1e77), // 0.00138182833
+];
+
+// 2^f = 1 + f * q(f), |f| <= 1/2, relative error 2^-13.27
+const EXP2A: [f32; 3] = [
+    f32::from_bits(0x3f31_7afe), // 0.693282962
+    f32::from_bits(0x3e78_0624), // 0.242210925
+    f32::from_bits(0x3d61_50ee), // 0.0550088212
 ];
 
 /// The integer that adding [`ROUNDER`] left in the low bits of `t`; anything at all when `t` is a NaN.
@@ -86,4 +93,28 @@ pub(super) fn exp_parts(x: f32) -> (f32, f32, i32) {
 pub fn exp(x: f32) -> f32 {
     let (high, _, n) = exp_parts(limit(x, -104.0, 89.0));
     or_nan(scale(high, n), x.is_nan())
+}
+
+/// 2^x to 13 bits in eight instructions, for attention's softmax: relative error below 1.02e-4 for x in -126..=127.5.
+///
+/// x = t + f, t the nearest integer; 2^f by a cubic, then t is added to the bits of the exponent. Exactly 2^x for
+/// integers x in that range, exactly +0 for x <= -127 and for a NaN. Between -127 and -126 it runs through the
+/// subnormals, off by at most 2^-127. Above 127.5 there is a fixed value for every x, and no meaning in it.
+#[inline(always)]
+pub fn exp2a(x: f32) -> f32 {
+    let c = max(x, -127.0);
+    let t = c + ROUNDER;
+    let f = c - (t - ROUNDER);
+    let p = fma(f, horner(f, &EXP2A), 1.0);
+    // Of ROUNDER's own bits, none is left by the shift.
+    f32::from_bits(p.to_bits().wrapping_add(t.to_bits() << 23))
+}
+
+/// 2^n for an integer n in -126..=127, +0 for every n below and for a NaN: the factor by which a running sum of softmax is
+/// moved from one maximum to a larger one.
+#[inline(always)]
+pub fn pow2(n: f32) -> f32 {
+    let t = (n + ROUNDER).to_bits() << 23;
+    let power = f32::from_bits(t.wrapping_add(0x3f80_0000));
+    if n >= -126.0 { power } else { 0.0 }
 }

@@ -13,6 +13,9 @@
 //!
 //! `exp`, `exp2`, `sigmoid` and `silu`, which sit in inner loops, use f32 alone. The others take one f64 polynomial
 //! and round once: dear on a GPU with few f64 units, and not used often enough to matter.
+//!
+//! Apart from them stand [`exp2a`] and [`pow2`], which attention's softmax is made of: [`exp2a`] is short in place of exact, and
+//! both read a NaN as something very small.
 
 mod exp;
 mod log;
@@ -20,7 +23,7 @@ mod rsqrt;
 mod sigmoid;
 mod trig;
 
-pub use exp::{exp, exp2};
+pub use exp::{exp, exp2, exp2a, pow2};
 pub use log::{log, log1p, softplus};
 pub use rsqrt::rsqrt;
 pub use sigmoid::{sigmoid, silu};
