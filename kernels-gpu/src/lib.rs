@@ -10,6 +10,8 @@
 #![allow(clippy::needless_range_loop, clippy::type_complexity)]
 #![cfg_attr(target_arch = "nvptx64", allow(improper_ctypes_definitions))]
 
+pub mod gated_rms_norm;
+mod norm;
 pub mod q8;
 mod q8_args;
 pub mod q8_config;
@@ -17,3 +19,5 @@ pub mod q8_dp4a;
 pub mod q8_matmul;
 pub mod q8_plain;
 pub mod q8_quantize;
+pub mod rms_norm;
+mod rows;

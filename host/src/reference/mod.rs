@@ -3,7 +3,9 @@
 //! Nothing here shares code with `kernels-gpu`, not even a layout or a rounding: a check compares two pieces of code.
 
 pub mod mma;
+pub mod norms;
 pub mod q8;
+pub mod rows;
 
 /// Data that does not fit the shape a reference was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
