@@ -21,3 +21,4 @@ pub mod q8_plain;
 pub mod q8_quantize;
 pub mod rms_norm;
 mod rows;
+pub mod silu_mul;

@@ -1,12 +1,14 @@
 //! The operations, one file or folder each.
 
 pub mod q8;
+pub mod silu_mul;
 
 use crate::op::Operation;
+use crate::op::spec::Described;
 
 /// Every operation there is, in the order of lists.
 pub fn all() -> &'static [&'static dyn Operation] {
-    &[&q8::Q8MatmulOp]
+    &[&q8::Q8MatmulOp, &Described::<silu_mul::SiluMul>::OP]
 }
 
 /// An operation by its name.
