@@ -11,6 +11,9 @@
 #![cfg_attr(target_arch = "nvptx64", allow(improper_ctypes_definitions))]
 
 pub mod gated_rms_norm;
+pub mod moe_combine;
+pub mod moe_router;
+pub mod moe_sort;
 mod norm;
 pub mod q8;
 mod q8_args;
