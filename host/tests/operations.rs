@@ -22,6 +22,9 @@ macro_rules! operations {
 }
 
 operations! {
+    moe_combine
+    moe_router
+    moe_sort
     silu_mul
 }
 

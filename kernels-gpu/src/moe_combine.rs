@@ -97,7 +97,11 @@ pub unsafe fn moe_combine(
         // SAFETY: the pair exists.
         unsafe {
             let pair = token * top_k as usize + slot;
-            add(&mut acc, mem::load(weights.add(pair)), load(x.add(pair * n as usize), column, n));
+            add(
+                &mut acc,
+                mem::load(weights.add(pair)),
+                load(x.add(pair * n as usize), column, n),
+            );
         }
         slot += 1;
     }

@@ -141,7 +141,10 @@ unsafe fn body<const V: usize>(
         // SAFETY: token < n_tok and the rank is below top_k.
         unsafe {
             mem::store(ids.add(at), my_id as i32);
-            mem::store(weights.add(at), if weight.is_nan() { float::CANONICAL_NAN } else { weight });
+            mem::store(
+                weights.add(at),
+                if weight.is_nan() { float::CANONICAL_NAN } else { weight },
+            );
         }
     }
 }

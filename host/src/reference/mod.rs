@@ -3,6 +3,7 @@
 //! Nothing here shares code with `kernels-gpu`, not even a layout or a rounding: a check compares two pieces of code.
 
 pub mod mma;
+pub mod moe;
 pub mod norms;
 pub mod q8;
 pub mod rows;

@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use super::rows::row_sum;
 use super::{ReferenceError, expect, to_bf16};
 use crate::op::data::rows;
 
@@ -60,21 +61,6 @@ pub fn router(
     Ok(Routed { ids, weights })
 }
 
-/// The row reduction of docs/numerics.md: 256 slots, slot s the chain over vectors of 8 s, s + 256, ..., and a halving tree.
-fn row_sum(terms: &[f32]) -> f32 {
-    let mut slots = [0f32; 256];
-    for (vector, eight) in terms.chunks(8).enumerate() {
-        let slot = &mut slots[vector % 256];
-        *slot = eight.iter().fold(*slot, |sum, term| sum + term);
-    }
-    for half in [128, 64, 32, 16, 8, 4, 2, 1] {
-        for s in 0..half {
-            slots[s] += slots[s + half];
-        }
-    }
-    slots[0]
-}
-
 /// The NaN that results have, for any.
 fn one_nan(v: f32) -> f32 {
     if v.is_nan() { f32::from_bits(0x7FFF_FFFF) } else { v }
@@ -93,11 +79,15 @@ pub struct Sorted {
 pub fn sort(ids: &[i32], experts: usize) -> Sorted {
     let group = |pair: i32| {
         let id = ids[pair as usize];
-        if (0..experts as i32).contains(&id) { id } else { experts as i32 }
+        if (0..experts as i32).contains(&id) {
+            id
+        } else {
+            experts as i32
+        }
     };
     let mut sorted: Vec<i32> = (0..ids.len() as i32).collect();
     sorted.sort_by_key(|&pair| group(pair));
-    let before = |expert: i32| ids.iter().enumerate().filter(|(pair, _)| group(*pair as i32) < expert).count();
+    let before = |expert: i32| sorted.partition_point(|&pair| group(pair) < expert);
     let offsets = (0..=experts as i32).map(|expert| before(expert) as i32).collect();
     Sorted { offsets, sorted }
 }

@@ -31,7 +31,8 @@ fn case(name: &str, n_tok: u64, [top_k, n]: [u64; 2], [shared, residual]: [u64; 
 
 impl Spec for MoeCombine {
     const NAME: &'static str = "moe_combine";
-    const SUMMARY: &'static str = "the weighted sum of each token's experts in slot order, shared expert and residual fused";
+    const SUMMARY: &'static str =
+        "the weighted sum of each token's experts in slot order, shared expert and residual fused";
     const AXES: &'static [Axis] = &[
         Axis::tokens(),
         Axis::required("top_k"),
@@ -93,7 +94,13 @@ impl Spec for MoeCombine {
         };
         let values = Self::VALUES[draw(3, Self::VALUES.len() as u64) as usize];
         let flags = draw(4, 4);
-        case(&format!("case{i}"), draw(5, 12), [1 + draw(6, 12), n], [flags & 1, flags >> 1], values)
+        case(
+            &format!("case{i}"),
+            draw(5, 12),
+            [1 + draw(6, 12), n],
+            [flags & 1, flags >> 1],
+            values,
+        )
     }
 
     fn work(dims: &Dims, _: &str, _: u32) -> Work {
@@ -145,7 +152,8 @@ impl Data {
     /// One token's data.
     fn token(&self, token: usize) -> Data {
         fn row<T: Copy>(all: &[T], token: usize, width: usize) -> Vec<T> {
-            all.get(token * width..(token + 1) * width).map_or(Vec::new(), <[T]>::to_vec)
+            all.get(token * width..(token + 1) * width)
+                .map_or(Vec::new(), <[T]>::to_vec)
         }
         Data {
             n_tok: 1,
@@ -163,7 +171,14 @@ impl Data {
             shared: (!self.gate.is_empty()).then_some((&self.gate, &self.shared)),
             residual: (!self.residual.is_empty()).then_some(&self.residual),
         };
-        Ok(reference::combine(&self.x, &self.weights, extras, self.n_tok, self.top_k, self.n)?)
+        Ok(reference::combine(
+            &self.x,
+            &self.weights,
+            extras,
+            self.n_tok,
+            self.top_k,
+            self.n,
+        )?)
     }
 }
 
@@ -209,7 +224,9 @@ impl Problem for Data {
         }
         let piece = |token| Ok(Piece::new("y", token * self.n, &self.token(token).answer()?));
         let tokens = sample(Random::new(0, "moe_combine pieces"), SAMPLED_ROWS, self.n_tok);
-        Ok(Answer::Pieces(tokens.into_iter().map(piece).collect::<Result<_, OpError>>()?))
+        Ok(Answer::Pieces(
+            tokens.into_iter().map(piece).collect::<Result<_, OpError>>()?,
+        ))
     }
 
     fn alone(&self, pick: Random) -> Vec<Alone> {

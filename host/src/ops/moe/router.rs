@@ -167,7 +167,13 @@ impl Data {
     }
 
     fn answer(&self) -> Result<Routed, OpError> {
-        let Data { n_tok, experts, top_k, normalise, .. } = *self;
+        let Data {
+            n_tok,
+            experts,
+            top_k,
+            normalise,
+            ..
+        } = *self;
         Ok(reference::router(&self.logits, n_tok, experts, top_k, normalise)?)
     }
 }
@@ -176,7 +182,11 @@ impl Problem for Data {
     fn tensors(&self) -> Vec<Tensor<'_>> {
         let out = [("n_tok", self.n_tok), ("top_k", self.top_k)];
         vec![
-            Tensor::weight("logits", &[("n_tok", self.n_tok), ("experts", self.experts)], &self.logits),
+            Tensor::weight(
+                "logits",
+                &[("n_tok", self.n_tok), ("experts", self.experts)],
+                &self.logits,
+            ),
             Tensor::output::<i32>("ids", &out),
             Tensor::output::<f32>("weights", &out),
         ]

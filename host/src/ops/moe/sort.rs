@@ -53,7 +53,16 @@ impl Spec for MoeSort {
         for n_tok in [0, 1, 31, 32, 33, 255, 256, 257, 512, 513, 1100] {
             cases.push(case("edge", [n_tok, 60, 8], Values::Normal));
         }
-        for (experts, top_k) in [(1, 1), (8, 2), (128, 8), (255, 1), (256, 8), (257, 8), (512, 10), (1024, 32)] {
+        for (experts, top_k) in [
+            (1, 1),
+            (8, 2),
+            (128, 8),
+            (255, 1),
+            (256, 8),
+            (257, 8),
+            (512, 10),
+            (1024, 32),
+        ] {
             cases.push(case("edge", [70, experts, top_k], Values::Normal));
             cases.push(case("edge", [4097 / top_k + 1, experts, top_k], Values::WideRange));
         }
@@ -83,7 +92,11 @@ impl Spec for MoeSort {
             read_bytes: 4 * pairs,
             write_bytes: 4 * (pairs + dims.u64("experts") + 1),
             launches: launches(pairs),
-            blocks: if launches(pairs) == 1 { 1 } else { u64::from(chunks(pairs as u32).0) },
+            blocks: if launches(pairs) == 1 {
+                1
+            } else {
+                u64::from(chunks(pairs as u32).0)
+            },
             threads: THREADS,
             shared_bytes: shared_bytes(dims.u32("experts")),
             ..Work::default()
@@ -106,7 +119,12 @@ impl Spec for MoeSort {
                 *id = [-1, i32::MIN, i32::MAX, experts as i32][(draw >> 8) as usize % 4];
             }
         }
-        Ok(Box::new(Data { n_tok, experts, top_k, ids }))
+        Ok(Box::new(Data {
+            n_tok,
+            experts,
+            top_k,
+            ids,
+        }))
     }
 }
 
@@ -127,7 +145,11 @@ impl Data {
 impl Problem for Data {
     fn tensors(&self) -> Vec<Tensor<'_>> {
         let buckets = self.experts + 1;
-        let counts = if launches(self.ids.len() as u64) == 1 { 0 } else { self.chunks().0 as usize };
+        let counts = if launches(self.ids.len() as u64) == 1 {
+            0
+        } else {
+            self.chunks().0 as usize
+        };
         vec![
             Tensor::weight("ids", &[("n_tok", self.n_tok), ("top_k", self.top_k)], &self.ids),
             Tensor::scratch::<u32>("counts", &[("chunk", counts), ("bucket", buckets)]),
@@ -168,7 +190,10 @@ impl Problem for Data {
         }
         let n_tok = 1 + pick.below(0, self.n_tok as u64 - 1) as usize;
         let ids = self.ids[..n_tok * self.top_k].to_vec();
-        let (whole, part) = (reference::sort(&self.ids, self.experts), reference::sort(&ids, self.experts));
+        let (whole, part) = (
+            reference::sort(&self.ids, self.experts),
+            reference::sort(&ids, self.experts),
+        );
         let mut part_ends = part.offsets.clone();
         part_ends.push(ids.len() as i32);
         let same = (0..=self.experts).map(|bucket| {
