@@ -10,7 +10,12 @@
 #![allow(clippy::needless_range_loop, clippy::type_complexity)]
 #![cfg_attr(target_arch = "nvptx64", allow(improper_ctypes_definitions))]
 
+pub mod accept_draft;
+pub mod argmax;
+pub mod embedding;
 pub mod gated_rms_norm;
+pub mod kv_append;
+mod logits;
 pub mod moe_combine;
 pub mod moe_router;
 pub mod moe_sort;
@@ -23,5 +28,7 @@ pub mod q8_matmul;
 pub mod q8_plain;
 pub mod q8_quantize;
 pub mod rms_norm;
+pub mod rope;
 mod rows;
+pub mod sample;
 pub mod silu_mul;
