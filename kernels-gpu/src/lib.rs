@@ -16,6 +16,7 @@ pub mod embedding;
 pub mod gated_rms_norm;
 pub mod kv_append;
 mod logits;
+pub mod mma_probe;
 pub mod moe_combine;
 pub mod moe_router;
 pub mod moe_sort;
