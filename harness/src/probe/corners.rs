@@ -175,17 +175,17 @@ fn cases() -> Vec<Case> {
 
     add(
         "products in [2, 4)",
-        "1.5 * 1.5, and 2^-25 (lost if it is normalised)",
+        "1.5 * 1.5 - 1 - 1, and 2^-25 (lost if it is normalised)",
         Bf16,
-        vec![(b(1.5), b(1.5)), power(-25)],
-        f(-2.0),
+        vec![(b(1.5), b(1.5)), (minus_one, one), (minus_one, one), power(-25)],
+        0,
     );
     add(
         "",
-        "1.5 * 1.5, and 2^-26",
+        "1.5 * 1.5 - 1 - 1, and 2^-26 (lost)",
         Bf16,
-        vec![(b(1.5), b(1.5)), power(-26)],
-        f(-2.0),
+        vec![(b(1.5), b(1.5)), (minus_one, one), (minus_one, one), power(-26)],
+        0,
     );
 
     let (infinity, nan) = (0x7F80, 0x7FC0);

@@ -1,6 +1,7 @@
 //! `harness probe`: asks the device's tensor cores what they compute, on random problems and at the corners, and compares every
 //! output with the simulator's model, and a part of them with the reference's.
 
+mod category;
 mod corners;
 mod device;
 mod model;
@@ -20,8 +21,9 @@ use simt::tensor::TensorCore;
 
 use crate::exit::Exit;
 use crate::sweep::progress;
+use category::{Category, category};
 use device::{Answer, Batch, Runner};
-use problem::{Category, Kind, Problem, category, problem};
+use problem::{Kind, Problem, problem};
 use report::{Finding, Report, Tally};
 
 /// What to probe.

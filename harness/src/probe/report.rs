@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::json;
 
+use super::category::Category;
 use super::corners::Corner;
 use super::device::Answer;
 use super::model::{simulated, variants};
-use super::problem::{Category, Kind, Problem};
+use super::problem::{Kind, Problem};
 use crate::exit::Exit;
 use crate::provenance::provenance;
 use crate::table::{Format, Table, print};
