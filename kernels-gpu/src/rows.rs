@@ -6,6 +6,8 @@ use cuda_std::vec::U32x4;
 use cuda_std::{float, mem, thread, warp};
 use half::{bf16, f16};
 
+use crate::unroll::unroll;
+
 /// Elements of a vector: 16 bytes.
 pub(crate) const VECTOR: u32 = 8;
 /// Slots of a row sum.
@@ -77,14 +79,12 @@ pub(crate) unsafe fn load8<T: Half>(p: *const T, count: u32) -> U32x4 {
     }
     // SAFETY: plain integers.
     let mut words: [u32; 4] = unsafe { zeroed() };
-    let mut i = 0;
-    while i < 8 {
+    unroll!(i < 8 => {
         if (i as u32) < count {
             // SAFETY: i < count.
             words[i / 2] |= unsafe { mem::load(p.add(i)) }.bits() << (16 * (i % 2));
         }
-        i += 1;
-    }
+    });
     U32x4(words)
 }
 
@@ -99,14 +99,12 @@ pub(crate) unsafe fn store8<T: Half>(p: *mut T, v: U32x4, count: u32) {
         // SAFETY: eight elements may be written, and the address is a multiple of 16.
         return unsafe { mem::store(p.cast::<U32x4>(), v) };
     }
-    let mut i = 0;
-    while i < 8 {
+    unroll!(i < 8 => {
         if (i as u32) < count {
             // SAFETY: i < count.
             unsafe { mem::store(p.add(i), T::of(v.0[i / 2] >> (16 * (i % 2)))) };
         }
-        i += 1;
-    }
+    });
 }
 
 /// The eight values of a vector.

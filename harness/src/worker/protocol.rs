@@ -129,14 +129,10 @@ pub enum Outcome {
     Held {
         /// The references.
         against: Vec<String>,
-        /// Elements compared.
-        compared: u64,
-        /// Elements of the output.
-        elements: u64,
     },
     /// It did not.
     Wrong {
-        /// The reference it failed against.
+        /// The references it was compared with, the one it failed against last.
         against: Vec<String>,
         /// The first difference.
         first_bad: FirstBad,

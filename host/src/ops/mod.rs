@@ -1,21 +1,12 @@
 //! The operations, one file or folder each.
 
-pub mod moe;
 pub mod q8;
-pub mod silu_mul;
 
 use crate::op::Operation;
-use crate::op::spec::Described;
 
 /// Every operation there is, in the order of lists.
 pub fn all() -> &'static [&'static dyn Operation] {
-    &[
-        &Described::<moe::MoeCombine>::OP,
-        &Described::<moe::MoeRouter>::OP,
-        &Described::<moe::MoeSort>::OP,
-        &q8::Q8MatmulOp,
-        &Described::<silu_mul::SiluMul>::OP,
-    ]
+    &[&q8::Q8MatmulOp]
 }
 
 /// An operation by its name.

@@ -1,0 +1,21 @@
+//! A loop written out by the compiler's front end.
+
+/// `unroll!(i < 8 => { .. })` is the block eight times, with `i: usize` from 0 to 7, each a constant. For loops that index an
+/// array in registers and whose bodies are too large for LLVM to unroll them by itself: an index that is not a constant would
+/// put the array into local memory, which the build refuses.
+macro_rules! unroll {
+    ($i:ident < 2 => $body:block) => { $crate::unroll::unroll!(@ $i $body 0 1) };
+    ($i:ident < 3 => $body:block) => { $crate::unroll::unroll!(@ $i $body 0 1 2) };
+    ($i:ident < 4 => $body:block) => { $crate::unroll::unroll!(@ $i $body 0 1 2 3) };
+    ($i:ident < 8 => $body:block) => { $crate::unroll::unroll!(@ $i $body 0 1 2 3 4 5 6 7) };
+    ($i:ident < 16 => $body:block) => {
+        $crate::unroll::unroll!(@ $i $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $i:ident $body:block $($at:literal)+) => {
+        $({
+            let $i: usize = $at;
+            $body
+        })+
+    };
+}
+pub(crate) use unroll;
