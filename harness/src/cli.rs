@@ -33,6 +33,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Registers, spills, shared memory, occupancy, instruction mix of a kernel
     Inspect(InspectArgs),
+    /// Ask the device's tensor cores what they compute, and compare with both models
+    Probe(crate::probe::ProbeArgs),
     /// Write the README's result table from the records
     Report(ReportArgs),
     /// Runs one case after another for a parent process; not for users

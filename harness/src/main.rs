@@ -11,6 +11,7 @@ mod exit;
 mod inspect;
 mod list;
 mod plan;
+mod probe;
 mod provenance;
 mod report;
 mod select;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Best(a) => best::command(&a),
         Command::Compare(a) => compare::command(&a),
         Command::Inspect(a) => inspect::command(&a),
+        Command::Probe(a) => probe::command(&a),
         Command::Report(a) => report::command(&a),
         Command::Worker(a) => worker::serve(&a.device).map(|()| Exit::Good),
     };

@@ -10,12 +10,21 @@
 #![allow(clippy::needless_range_loop, clippy::type_complexity)]
 #![cfg_attr(target_arch = "nvptx64", allow(improper_ctypes_definitions))]
 
+pub mod accept_draft;
+pub mod argmax;
+pub mod embedding;
 pub mod gated_rms_norm;
 pub mod gdn;
 pub mod gdn_conv;
 pub mod gdn_decode;
 pub mod gdn_gates;
 pub mod gdn_prefill;
+pub mod kv_append;
+mod logits;
+pub mod mma_probe;
+pub mod moe_combine;
+pub mod moe_router;
+pub mod moe_sort;
 mod norm;
 pub mod q8;
 mod q8_args;
@@ -25,5 +34,8 @@ pub mod q8_matmul;
 pub mod q8_plain;
 pub mod q8_quantize;
 pub mod rms_norm;
+pub mod rope;
 mod rows;
+pub mod sample;
+pub mod silu_mul;
 mod unroll;

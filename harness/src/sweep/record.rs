@@ -171,22 +171,26 @@ fn status(fate: &Fate) -> (Status, Option<String>) {
 }
 
 fn bytes_check(outcome: &Outcome, canonical: bool, slice: &Slice) -> Option<BytesCheck> {
-    let (compared, elements) = (slice.elements(slice.rows), slice.elements(slice.of));
     match outcome {
-        Outcome::Held { against } => Some(BytesCheck {
+        Outcome::Held {
+            against,
+            compared,
+            elements,
+        } => Some(BytesCheck {
             against: against.clone(),
             equal: canonical,
             within_tolerance: !canonical,
-            compared,
-            elements,
+            compared: *compared,
+            // Of the case, of which perhaps not all rows ran.
+            elements: elements * slice.of / slice.rows.max(1),
             first_bad: None,
         }),
         Outcome::Wrong { against, first_bad, .. } => Some(BytesCheck {
             against: against.clone(),
             equal: false,
             within_tolerance: false,
-            compared,
-            elements,
+            compared: 0,
+            elements: 0,
             first_bad: Some(first_bad.clone()),
         }),
         Outcome::Failed { .. } => None,

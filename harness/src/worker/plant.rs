@@ -1,9 +1,11 @@
 //! Faults planted on request, to show that checks fail and that a bad kernel costs one config. In debug builds and in
 //! worker processes only: `LOCKSTEP_PLANT=crash:CONFIG`, `hang:CONFIG`, `fault:CONFIG` (as a kernel that takes the device
-//! with it), `flip:CONFIG` (one bit of its output); several configs with commas between.
+//! with it), `flip:CONFIG` (one bit of its output), `alone:CONFIG` (a part of a case comes out otherwise by itself); several
+//! configs with commas between.
 
 use host::device::Stream;
-use host::op::{Case, OpError, Prepared, Reference};
+use host::op::spec::Dtype;
+use host::op::{AloneCheck, Case, Mismatch, OpError, Prepared, Reference};
 
 fn planted(kind: &str, config: &str) -> bool {
     let names = |p: &str| {
@@ -79,5 +81,31 @@ impl Prepared for Planted {
     }
     fn coords(&self, byte: usize) -> String {
         self.inner.coords(byte)
+    }
+    fn repeatable(&self) -> bool {
+        self.inner.repeatable()
+    }
+    fn alone(&mut self, config: &str, stream: &Stream) -> Result<Vec<AloneCheck>, OpError> {
+        let mut checks = self.inner.alone(config, stream)?;
+        if planted("alone", config)
+            && let Some(check) = checks.last_mut()
+        {
+            let text = String::from;
+            check.outcome = Err(Mismatch {
+                index: 0,
+                coords: self.coords(0),
+                expected: text("planted"),
+                got: text("planted"),
+                count: 1,
+                total: 1,
+            });
+        }
+        Ok(checks)
+    }
+    fn elements(&self, bytes: std::ops::Range<usize>) -> u64 {
+        self.inner.elements(bytes)
+    }
+    fn element(&self, byte: usize) -> Option<(usize, Dtype)> {
+        self.inner.element(byte)
     }
 }

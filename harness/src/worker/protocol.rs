@@ -129,10 +129,14 @@ pub enum Outcome {
     Held {
         /// The references.
         against: Vec<String>,
+        /// Elements compared.
+        compared: u64,
+        /// Elements of the output.
+        elements: u64,
     },
     /// It did not.
     Wrong {
-        /// The references it was compared with, the one it failed against last.
+        /// The reference it failed against.
         against: Vec<String>,
         /// The first difference.
         first_bad: FirstBad,

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, bail};
 use host::device::{Device, Stream};
-use host::op::{CheckError, ConfigInfo, Expected, Mismatch, OpError, Prepared, Reference, check_after};
+use host::op::{
+    CheckError, Compared, ConfigInfo, Expected, Mismatch, OpError, Prepared, Want, check_after, cpu_answer,
+};
 use host::results::FirstBad;
 
 use super::child::{Emit, exit_if, operation};
@@ -39,7 +41,8 @@ pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
     })?;
     let copies = if job.time { copies(device, job, op)? } else { 1 };
     let mut prepared = Planted::new(op.prepare(device, &job.case, job.seed, copies)?);
-    let against = references(device, job.checks, &mut prepared)?;
+    let tuned = configs.iter().any(|c| !c.plain);
+    let against = references(device, job.checks, tuned, &mut prepared)?;
     let stream = device.stream()?;
     let mut held = Vec::new();
     for config in configs {
@@ -78,27 +81,30 @@ fn copies(device: &Device, job: &SweepJob, op: &dyn host::op::Operation) -> Resu
     Ok(wanted.min(fits) as usize)
 }
 
-/// Makes the references and says which there are. On a GPU the plain kernel always is one, and the CPU where the case is
-/// small enough. On the simulator the plain kernel is simulated as well, so it is taken where the checks are on (small
-/// cases) or where there is nothing else.
-pub fn references(device: &Device, checks: bool, prepared: &mut dyn Prepared) -> Result<References> {
+/// Makes the references. On a GPU the plain kernel always is one of `tuned` configs, and the CPU where the case is
+/// small enough, or by a sample. On the simulator the plain kernel is simulated as well, so it is taken where the checks are
+/// on (small cases) or where the CPU has not the whole answer. A plain config has the CPU alone.
+pub fn references(device: &Device, checks: bool, tuned: bool, prepared: &mut dyn Prepared) -> Result<References> {
     let mut against = References::new();
-    if let Reference::Bytes(bytes) = prepared.cpu_reference()? {
-        against.push((Expected::CpuReference, bytes.to_vec()));
+    let mut whole = false;
+    if let Ok(answer) = cpu_answer(prepared)? {
+        whole = answer.0 == Expected::CpuReference;
+        against.push(answer);
     }
-    if against.is_empty() || !device.info().is_simulator || checks {
-        against.push((Expected::PlainKernel, prepared.plain()?.to_vec()));
+    if tuned && (!whole || !device.info().is_simulator || checks) {
+        against.push((Expected::PlainKernel, Want::Whole(prepared.plain()?.to_vec())));
     }
     Ok(against)
 }
 
 /// What outputs are compared with.
-pub type References = Vec<(Expected, Vec<u8>)>;
+pub type References = Vec<(Expected, Want)>;
 
 /// The name of a reference in records.
 pub fn reference_name(e: Expected) -> String {
     match e {
         Expected::CpuReference => "cpu".into(),
+        Expected::CpuSampled => "cpu_sampled".into(),
         Expected::PlainKernel => "plain".into(),
     }
 }
@@ -124,16 +130,15 @@ pub fn check_run(
     against: &References,
     run: impl FnOnce(&dyn Prepared) -> Result<(), OpError>,
 ) -> (Outcome, bool) {
-    let names = against.iter().map(|(e, _)| reference_name(*e)).collect();
-    let expected: Vec<(Expected, &[u8])> = against.iter().map(|(e, bytes)| (*e, bytes.as_slice())).collect();
-    match check_after(device, prepared, config, &expected, run) {
-        Ok(()) => (Outcome::Held { against: names }, false),
+    match check_after(device, prepared, config, against, run) {
+        Ok(compared) => (held(&compared), false),
         Err(CheckError::Mismatch { mismatch, against, .. }) => {
             let message = format!("against the {against}: {mismatch}");
-            let first_bad = first_bad(&reference_name(against), &mismatch);
+            let first_bad = first_bad(&reference_name(against), &mismatch, prepared);
+            let against = vec![reference_name(against)];
             (
                 Outcome::Wrong {
-                    against: names,
+                    against,
                     first_bad,
                     message,
                 },
@@ -147,11 +152,20 @@ pub fn check_run(
     }
 }
 
+/// A check that held, as events have it.
+pub fn held(compared: &Compared) -> Outcome {
+    Outcome::Held {
+        against: compared.against.iter().map(|e| reference_name(*e)).collect(),
+        compared: compared.elements,
+        elements: compared.of,
+    }
+}
+
 /// A mismatch as records have it.
-pub fn first_bad(against: &str, m: &Mismatch) -> FirstBad {
+pub fn first_bad(against: &str, m: &Mismatch, prepared: &dyn Prepared) -> FirstBad {
     FirstBad {
         against: against.into(),
-        index: (m.index / 4) as u64,
+        index: prepared.elements(0..m.index + 1).saturating_sub(1),
         got: m.got.clone(),
         want: m.expected.clone(),
     }

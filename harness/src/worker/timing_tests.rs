@@ -1,6 +1,6 @@
 use super::*;
 use host::device::{Buffer, SimtOptions};
-use host::op::{Case, Expected, Reference};
+use host::op::{Case, Expected, Reference, Want};
 
 const RIGHT: [u8; 8] = [1, 0, 0, 0, 2, 0, 0, 0];
 const WRONG: [u8; 8] = [1, 0, 0, 0, 3, 0, 0, 0];
@@ -81,7 +81,7 @@ fn fates(configs: &[&str]) -> Vec<(String, Event)> {
     let mut copier = Copier::new(3);
     let device = copier.device.clone();
     let stream = device.stream().unwrap();
-    let against = vec![(Expected::CpuReference, RIGHT.to_vec())];
+    let against = vec![(Expected::CpuReference, Want::Whole(RIGHT.to_vec()))];
     let mut fates = Vec::new();
     let mut emit = |event: Event| {
         if let Event::Timed { config, .. } | Event::Checked { config, .. } = &event {

@@ -1,22 +1,23 @@
-//! One random case, in the worker: every implementation of it must give the same bytes.
+//! One random case, in the worker: every implementation of it must give the same bytes, and parts of it by themselves too.
 
 use anyhow::Result;
-use host::device::{Device, SimtOptions};
-use host::op::{Expected, Order, compare_bytes};
+use host::device::{Device, SimtOptions, Stream};
+use host::op::{Compared, ConfigInfo, Expected, Mismatch, Operation, Order, Prepared, Want};
 
 use super::child::{Emit, exit_if, operation};
 use super::plant::{self, Planted};
 use super::protocol::{Event, Outcome, Phase, VerifyJob};
-use super::sweep_job::{check_all, first_bad, references};
-use host::op::Prepared;
+use super::sweep_job::{check_all, first_bad, held, reference_name, references};
 
 /// The plain kernel's name among the configs of a case.
 pub const PLAIN: &str = "plain kernel";
 /// The name of a tuned kernel run on the simulator beside the GPU.
 pub const SIMULATOR: &str = "simulator";
+/// What a part of a case is compared with: its bytes in the whole.
+const WHOLE: &str = "the whole";
 
-/// Runs the job: plain kernel against CPU reference, every config against both, and on request one config on the simulator
-/// against the GPU's plain kernel.
+/// Runs the job: plain kernel against CPU reference, every config against both and in parts by itself, and on request one
+/// config on the simulator against the GPU's.
 ///
 /// # Errors
 /// What keeps the case as a whole from running.
@@ -26,31 +27,29 @@ pub fn run(device: &Device, job: &VerifyJob, emit: Emit) -> Result<()> {
         config: "*".into(),
         phase: Phase::Prepare,
     })?;
+    let known = op.configs();
+    let chosen: Vec<&ConfigInfo> = known.iter().filter(|c| job.configs.contains(&c.id)).collect();
     let mut prepared = Planted::new(op.prepare(device, &job.case, job.seed, 1)?);
-    let against = references(device, true, &mut prepared)?;
-    let bytes_of = |wanted| {
-        against
-            .iter()
-            .find(|(e, _)| *e == wanted)
-            .map(|(_, bytes)| bytes.as_slice())
-    };
-    let plain = prepared.plain()?.to_vec();
-    if let Some(cpu) = bytes_of(Expected::CpuReference) {
-        let outcome = equal(cpu, &plain, "cpu", &prepared);
-        emit(Event::Checked {
-            config: PLAIN.into(),
-            outcome,
-        })?;
+    let tuned = chosen.iter().any(|c| !c.plain);
+    let against = references(device, true, tuned, &mut prepared)?;
+    // Where the plain kernel is a config of its own, it is checked as one.
+    if !known.iter().any(|c| c.plain) {
+        let plain = prepared.plain()?.to_vec();
+        if let Some((e, cpu)) = against.iter().find(|(e, _)| *e != Expected::PlainKernel) {
+            emit(Event::Checked {
+                config: PLAIN.into(),
+                outcome: equal(*e, cpu, &plain, &prepared),
+            })?;
+        }
     }
     let stream = device.stream()?;
-    let known = op.configs();
-    for config in known.iter().filter(|c| job.configs.contains(&c.id)) {
+    for config in &chosen {
         emit(Event::Start {
             config: config.id.clone(),
             phase: Phase::Check,
         })?;
         plant::act(&config.id);
-        let mut outcome = Outcome::Held { against: Vec::new() };
+        let mut outcome = held(&Compared::default());
         for _ in 0..job.repeat.max(1) {
             let (this, lost) = check_all(device, &mut prepared, config, &stream, &against);
             outcome = this;
@@ -65,52 +64,102 @@ pub fn run(device: &Device, job: &VerifyJob, emit: Emit) -> Result<()> {
                 break;
             }
         }
+        let right = matches!(outcome, Outcome::Held { .. });
+        // First: the verdict on the config itself ends its turn.
+        if right {
+            alone(&mut prepared, &config.id, &stream, emit)?;
+        }
         emit(Event::Checked {
             config: config.id.clone(),
             outcome,
         })?;
     }
     if job.with_simulator {
-        let canonical: Vec<_> = known
-            .iter()
-            .filter(|c| c.order == Order::Canonical && job.configs.contains(&c.id))
-            .collect();
-        if !canonical.is_empty() {
-            let config = canonical[job.index as usize % canonical.len()];
-            emit(Event::Start {
-                config: SIMULATOR.into(),
-                phase: Phase::Check,
-            })?;
-            let simulator = Device::simt_with(SimtOptions {
-                seed: Some(job.seed ^ job.index),
-                ..SimtOptions::default()
-            });
-            let mut simulated = op.prepare(&simulator, &job.case, job.seed, 1)?;
-            simulated.poison()?;
-            simulated.launch(&config.id, &simulator.stream()?, 0)?;
-            let outcome = equal(&plain, &simulated.output(0)?, "plain", &prepared);
-            emit(Event::Checked {
-                config: format!("{SIMULATOR} {}", config.id),
-                outcome,
-            })?;
-        }
+        on_simulator(op, &mut prepared, job, &chosen, emit)?;
     }
     Ok(())
 }
 
-fn equal(want: &[u8], got: &[u8], against: &str, prepared: &dyn Prepared) -> Outcome {
-    match compare_bytes(want, got) {
-        Ok(()) => Outcome::Held {
-            against: vec![against.into()],
-        },
-        Err(m) => {
-            let m = m.at(|byte| prepared.coords(byte));
-            let message = format!("against {against}: {m}");
-            Outcome::Wrong {
-                against: vec![against.into()],
-                first_bad: first_bad(against, &m),
-                message,
-            }
+/// Parts of the case by themselves: an event for each kind of part, `CONFIG, row alone`.
+fn alone(prepared: &mut Planted, config: &str, stream: &Stream, emit: Emit) -> Result<()> {
+    let mut outcomes: Vec<(&'static str, Outcome)> = Vec::new();
+    for check in prepared.alone(config, stream)? {
+        let elements = prepared.elements(0..check.compared);
+        let outcome = match check.outcome {
+            Ok(()) => Outcome::Held {
+                against: vec![WHOLE.into()],
+                compared: elements,
+                elements,
+            },
+            Err(m) => wrong(WHOLE, &m, prepared),
+        };
+        // Several parts of one kind are one line; the first that is wrong stands for them.
+        match outcomes.iter_mut().find(|(name, _)| *name == check.name) {
+            None => outcomes.push((check.name, outcome)),
+            Some((_, known)) if matches!(known, Outcome::Held { .. }) => *known = outcome,
+            Some(_) => {}
         }
+    }
+    for (name, outcome) in outcomes {
+        emit(Event::Checked {
+            config: format!("{config}, {name}"),
+            outcome,
+        })?;
+    }
+    Ok(())
+}
+
+/// One canonical config on the simulator, against the plain kernel on this device.
+fn on_simulator(
+    op: &dyn Operation,
+    prepared: &mut Planted,
+    job: &VerifyJob,
+    chosen: &[&ConfigInfo],
+    emit: Emit,
+) -> Result<()> {
+    let canonical: Vec<_> = chosen.iter().filter(|c| c.order == Order::Canonical).collect();
+    let Some(config) = canonical.get(job.index as usize % canonical.len().max(1)) else {
+        return Ok(());
+    };
+    emit(Event::Start {
+        config: SIMULATOR.into(),
+        phase: Phase::Check,
+    })?;
+    let here = prepared.plain()?.to_vec();
+    let simulator = Device::simt_with(SimtOptions {
+        seed: Some(job.seed ^ job.index),
+        ..SimtOptions::default()
+    });
+    let mut simulated = op.prepare(&simulator, &job.case, job.seed, 1)?;
+    simulated.poison()?;
+    simulated.launch(&config.id, &simulator.stream()?, 0)?;
+    let outcome = equal(
+        Expected::PlainKernel,
+        &Want::Whole(here),
+        &simulated.output(0)?,
+        prepared,
+    );
+    emit(Event::Checked {
+        config: format!("{SIMULATOR} {}", config.id),
+        outcome,
+    })
+}
+
+fn equal(against: Expected, want: &Want, got: &[u8], prepared: &dyn Prepared) -> Outcome {
+    match want.compare(got) {
+        Ok(()) => held(&Compared {
+            against: vec![against],
+            elements: want.elements(prepared, got.len()),
+            of: prepared.elements(0..got.len()),
+        }),
+        Err(m) => wrong(&reference_name(against), &m.at(|byte| prepared.coords(byte)), prepared),
+    }
+}
+
+fn wrong(against: &str, m: &Mismatch, prepared: &dyn Prepared) -> Outcome {
+    Outcome::Wrong {
+        against: vec![against.into()],
+        first_bad: first_bad(against, m, prepared),
+        message: format!("against {against}: {m}"),
     }
 }

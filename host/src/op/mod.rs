@@ -19,7 +19,7 @@ pub mod random;
 pub mod spec;
 
 pub use case::{Case, Values};
-pub use check::{CheckError, Expected, check, check_after, check_against, check_bytes};
+pub use check::{CheckError, Compared, Expected, Want, check, check_after, check_against, check_bytes, cpu_answer};
 pub use compare::{Mismatch, compare_bytes, compare_within};
 
 use crate::cost::Work;
@@ -284,4 +284,16 @@ pub trait Prepared {
 
     /// What a byte of the output belongs to: `y[token 3][row 17] byte 2`.
     fn coords(&self, byte: usize) -> String;
+
+    /// Elements in a range of the output's bytes; f32 unless the operation says otherwise.
+    fn elements(&self, bytes: std::ops::Range<usize>) -> u64 {
+        bytes.len().div_ceil(4) as u64
+    }
+
+    /// Where the element that a byte of the output belongs to begins, and its type, for messages; none where that is not
+    /// known.
+    fn element(&self, byte: usize) -> Option<(usize, spec::Dtype)> {
+        let _ = byte;
+        None
+    }
 }

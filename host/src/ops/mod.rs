@@ -1,12 +1,21 @@
 //! The operations, one file or folder each.
 
+pub mod moe;
 pub mod q8;
+pub mod silu_mul;
 
 use crate::op::Operation;
+use crate::op::spec::Described;
 
 /// Every operation there is, in the order of lists.
 pub fn all() -> &'static [&'static dyn Operation] {
-    &[&q8::Q8MatmulOp]
+    &[
+        &Described::<moe::MoeCombine>::OP,
+        &Described::<moe::MoeRouter>::OP,
+        &Described::<moe::MoeSort>::OP,
+        &q8::Q8MatmulOp,
+        &Described::<silu_mul::SiluMul>::OP,
+    ]
 }
 
 /// An operation by its name.

@@ -3,9 +3,13 @@
 //! Nothing here shares code with `kernels-gpu`, not even a layout or a rounding: a check compares two pieces of code.
 
 pub mod mma;
+pub mod moe;
 pub mod norms;
 pub mod q8;
 pub mod rows;
+pub mod silu_mul;
+
+use half::bf16;
 
 /// Data that does not fit the shape a reference was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +23,15 @@ pub struct ReferenceError {
     pub wanted: usize,
     /// Elements it has.
     pub got: usize,
+}
+
+/// The nearest bf16, ties to even; a NaN is the one NaN that results have, 0x7FFF.
+fn to_bf16(v: f32) -> bf16 {
+    if v.is_nan() {
+        bf16::from_bits(0x7FFF)
+    } else {
+        bf16::from_f32(v)
+    }
 }
 
 fn expect(tensor: &'static str, got: usize, shape: &[(&str, usize)]) -> Result<(), ReferenceError> {

@@ -1,6 +1,8 @@
 //! Reading of shape files: TOML to [`Model`], with errors that say where.
 
-use super::{Facts, Model, OPS, OpSchema, OpShape, ShapeSet};
+use super::{Facts, Model, OpShape, ShapeSet};
+use crate::op::spec::Axis;
+use crate::ops;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,38 +185,35 @@ impl Entry<'_> {
     fn parse(&self, model: &str) -> Result<OpShape, ShapeError> {
         let name = self.text("name")?;
         let op = self.text("op")?;
-        let Some(schema) = OPS.iter().find(|s| s.op == op) else {
-            let known: Vec<&str> = OPS.iter().map(|s| s.op).collect();
+        let Some(axes) = ops::by_name(&op).map(|op| op.axes()) else {
+            let known: Vec<&str> = ops::all().iter().map(|op| op.name()).collect();
             return Err(self.error("op", format!("\"{op}\" is not known; known are: {}", known.join(", "))));
         };
-        self.refuse_unknown(schema)?;
+        self.refuse_unknown(&op, axes)?;
         let mut dims = BTreeMap::new();
-        for &dim in schema.required {
-            dims.insert(dim.to_string(), self.positive(dim)?);
+        for axis in axes.iter().filter(|axis| axis.name != "n_tok") {
+            dims.insert(axis.name.to_string(), self.size(axis)?);
         }
-        for &(dim, default) in schema.optional {
-            let given = self.table.contains_key(dim);
-            dims.insert(dim.to_string(), if given { self.positive(dim)? } else { default });
-        }
+        let tokens = axes.iter().find(|axis| axis.name == "n_tok");
+        let n_tok = tokens.map_or(Ok(vec![1]), |axis| self.n_tok(axis))?;
         Ok(OpShape {
             model: model.into(),
             name,
             op,
             dims,
-            n_tok: self.n_tok()?,
-            count: self.positive("count")?,
+            n_tok,
+            count: self.size(&Axis::required("count"))?,
         })
     }
 
-    fn refuse_unknown(&self, schema: &OpSchema) -> Result<(), ShapeError> {
-        let mut known = vec!["op", "name", "n_tok", "count"];
-        known.extend(schema.required);
-        known.extend(schema.optional.iter().map(|(dim, _)| *dim));
+    fn refuse_unknown(&self, op: &str, axes: &[Axis]) -> Result<(), ShapeError> {
+        let mut known = vec!["op", "name", "count"];
+        known.extend(axes.iter().map(|axis| axis.name));
         match self.table.keys().find(|key| !known.contains(&key.as_str())) {
-            Some(key) => Err(self.error(
-                key,
-                format!("is no field of {}; its fields are: {}", schema.op, known.join(", ")),
-            )),
+            Some(key) => {
+                let fields = known.join(", ");
+                Err(self.error(key, format!("is no field of {op}; its fields are: {fields}")))
+            }
             None => Ok(()),
         }
     }
@@ -230,27 +229,33 @@ impl Entry<'_> {
         }
     }
 
-    fn positive(&self, field: &str) -> Result<u64, ShapeError> {
+    fn size(&self, axis: &Axis) -> Result<u64, ShapeError> {
+        let (field, min) = (axis.name, axis.min);
+        if let (None, Some(default)) = (self.table.get(field), axis.default) {
+            return Ok(default);
+        }
         let value = self.get(field)?;
-        match value.as_integer() {
-            Some(v) if v >= 1 => Ok(v.unsigned_abs()),
-            _ => Err(self.error(field, format!("is {value}; it must be an integer of at least 1"))),
+        match value.as_integer().and_then(|v| u64::try_from(v).ok()) {
+            Some(v) if v >= min => Ok(v),
+            _ => Err(self.error(field, format!("is {value}; it must be an integer of at least {min}"))),
         }
     }
 
-    fn n_tok(&self) -> Result<Vec<u32>, ShapeError> {
+    fn n_tok(&self, axis: &Axis) -> Result<Vec<u32>, ShapeError> {
+        let min = axis.min;
         let wrong = || {
-            self.error(
-                "n_tok",
-                "must be a list of integers of at least 1, ascending, not empty",
-            )
+            let what = format!("must be a list of integers of at least {min}, ascending, not empty");
+            self.error("n_tok", what)
         };
-        let list = self.get("n_tok")?.as_array().ok_or_else(wrong)?;
-        let counts: Option<Vec<u32>> = list
-            .iter()
-            .map(|v| v.as_integer().and_then(|n| u32::try_from(n).ok()).filter(|&n| n >= 1))
-            .collect();
-        let counts = counts.ok_or_else(wrong)?;
+        let Some(value) = self.table.get("n_tok") else {
+            return Ok(vec![1]);
+        };
+        let count = |v: &toml::Value| {
+            let n = u32::try_from(v.as_integer()?).ok()?;
+            (u64::from(n) >= min).then_some(n)
+        };
+        let list = value.as_array().ok_or_else(wrong)?;
+        let counts: Vec<u32> = list.iter().map(count).collect::<Option<_>>().ok_or_else(wrong)?;
         if counts.is_empty() || counts.windows(2).any(|w| w[0] >= w[1]) {
             return Err(wrong());
         }

@@ -1,8 +1,9 @@
 //! The shapes that are measured: one TOML file per model or workload, in the folder `shapes/` at the workspace's root.
 //!
 //! The files are embedded in the binary ([`ShapeSet::embedded`]); a folder of others takes their place with
-//! [`ShapeSet::load`]. The schema is written down in `shapes/README.md`, and [`OPS`] is its list of operations. A file that
-//! does not follow it is refused with an error that names the file, the entry and the field.
+//! [`ShapeSet::load`]. The schema is written down in `shapes/README.md`; what dimensions an operation has it says itself
+//! ([`crate::op::Operation::axes`]). A file that does not follow the schema is refused with an error that names the file, the
+//! entry and the field.
 
 mod load;
 #[cfg(test)]
@@ -12,24 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use load::ShapeError;
-
-/// What an operation's entries must and may say: its name and the names of its dimensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpSchema {
-    /// The operation's name, as in kernels, records and globs.
-    pub op: &'static str,
-    /// Dimensions every entry gives.
-    pub required: &'static [&'static str],
-    /// Dimensions an entry may leave out, with the value they then have.
-    pub optional: &'static [(&'static str, u64)],
-}
-
-/// The operations a shape file may name. A new operation is one line here.
-pub const OPS: &[OpSchema] = &[OpSchema {
-    op: "q8_matmul",
-    required: &["n", "k"],
-    optional: &[("groups", 1)],
-}];
 
 /// What is known of a model, as its `config.json` says it. A fact that does not apply is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,11 +65,11 @@ pub struct OpShape {
     pub model: String,
     /// The call's name within the model: `ffn_down`.
     pub name: String,
-    /// The operation: `q8_matmul`. One of [`OPS`].
+    /// The operation: `q8_matmul`.
     pub op: String,
-    /// Every dimension that [`OPS`] lists for the operation, defaults filled in; in elements.
+    /// Every dimension the operation has but `n_tok`, defaults filled in; in elements.
     pub dims: BTreeMap<String, u64>,
-    /// Token counts, ascending, each at least 1.
+    /// Token counts, ascending; one 1 where the operation has no tokens.
     pub n_tok: Vec<u32>,
     /// Calls in one forward of the model.
     pub count: u64,

@@ -29,7 +29,7 @@
 //! | [`mem`] | | no allocator | loads and stores with cache hints | `malloc`, `CUDAAllocator` |
 //! | [`ptr`] | `AddressSpace`, the three conversions | | | |
 //! | [`float`] | [`GpuFloat`](float::GpuFloat) | only what is exact on both sides | `fma`, `min`, `max` with PTX's rules, conversions of f16, bf16, e4m3 and e2m1, exact elementary functions | libdevice's approximations |
-//! | [`mma`], [`int`] | | | tensor cores, `dp4a` | |
+//! | [`mma`], [`int`], [`random`] | | | tensor cores, `dp4a`, Philox | |
 //! | [`launch`] | | | the host's side of [`kernel`] | |
 //! | `io`, `misc`, `cfg` | | | | printing, profiling |
 #![cfg_attr(target_arch = "nvptx64", no_std)]
@@ -70,6 +70,7 @@ pub mod launch;
 pub mod mem;
 pub mod mma;
 pub mod ptr;
+pub mod random;
 pub mod shared;
 pub mod thread;
 pub mod vec;

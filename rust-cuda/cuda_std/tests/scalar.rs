@@ -125,7 +125,11 @@ fn min_and_max_follow_ptx() {
             };
             assert_eq!(float::min(a, b).to_bits(), low.to_bits(), "min({a}, {b})");
             assert_eq!(float::max(a, b).to_bits(), high.to_bits(), "max({a}, {b})");
-            let keeping = if a.is_nan() || b.is_nan() { float::CANONICAL_NAN } else { high };
+            let keeping = if a.is_nan() || b.is_nan() {
+                float::CANONICAL_NAN
+            } else {
+                high
+            };
             assert_eq!(float::max_nan(a, b).to_bits(), keeping.to_bits(), "max_nan({a}, {b})");
         }
     }

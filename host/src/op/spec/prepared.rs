@@ -1,11 +1,12 @@
 //! A [`Problem`] on a device: buffers, poison, outputs, references.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::PLAIN;
 use super::bound::{Bound, Slot};
 use super::problem::{Answer, Problem, Same};
-use super::tensor::{Role, Tensor};
+use super::tensor::{Dtype, Role, Tensor};
 use crate::device::{Buffer, Device, Stream};
 use crate::op::random::Random;
 use crate::op::{AloneCheck, Case, OpError, Part, Prepared, Reference, compare_bytes};
@@ -223,7 +224,28 @@ impl Prepared for OnDevice {
     }
 
     fn coords(&self, byte: usize) -> String {
-        coords(&self.problem.tensors(), byte)
+        match locate(&self.problem.tensors(), byte) {
+            Some((t, _, at)) => t.coords(at),
+            None => format!("byte {byte}, beyond the output"),
+        }
+    }
+
+    fn elements(&self, bytes: Range<usize>) -> u64 {
+        let mut start = 0;
+        let mut count = 0;
+        for t in self.problem.tensors().iter().filter(|t| t.role.compared()) {
+            let end = start + t.len_bytes();
+            let (from, to) = (bytes.start.max(start), bytes.end.min(end));
+            count += to.saturating_sub(from).div_ceil(t.dtype.bytes()) as u64;
+            start = end;
+        }
+        count
+    }
+
+    fn element(&self, byte: usize) -> Option<(usize, Dtype)> {
+        let tensors = self.problem.tensors();
+        let (t, start, at) = locate(&tensors, byte)?;
+        Some((start + at / t.dtype.bytes() * t.dtype.bytes(), t.dtype))
     }
 }
 
@@ -313,14 +335,14 @@ fn offset(tensors: &[Tensor], name: &str) -> Option<usize> {
     None
 }
 
-/// What a byte of the output belongs to.
-fn coords(tensors: &[Tensor], byte: usize) -> String {
-    let mut rest = byte;
+/// The compared tensor that a byte of the output is in, where it begins, and the byte's place in it.
+fn locate<'t, 'd>(tensors: &'t [Tensor<'d>], byte: usize) -> Option<(&'t Tensor<'d>, usize, usize)> {
+    let mut start = 0;
     for t in tensors.iter().filter(|t| t.role.compared()) {
-        if rest < t.len_bytes() {
-            return t.coords(rest);
+        if byte < start + t.len_bytes() {
+            return Some((t, start, byte - start));
         }
-        rest -= t.len_bytes();
+        start += t.len_bytes();
     }
-    format!("byte {byte}, beyond the output")
+    None
 }

@@ -35,6 +35,21 @@ impl Dtype {
         }
     }
 
+    /// The bits of an element, and its value where it is a float. `bytes` are its own, little-endian.
+    pub fn show(self, bytes: &[u8]) -> String {
+        let mut word = [0u8; 8];
+        word[..bytes.len().min(8)].copy_from_slice(&bytes[..bytes.len().min(8)]);
+        let bits = u64::from_le_bytes(word);
+        let digits = 2 * self.bytes();
+        let value = match self {
+            Dtype::F32 => f32::from_bits(bits as u32),
+            Dtype::Bf16 => bf16::from_bits(bits as u16).to_f32(),
+            Dtype::F16 => f16::from_bits(bits as u16).to_f32(),
+            _ => return format!("0x{bits:0digits$X}"),
+        };
+        format!("0x{bits:0digits$X} ({value:e})")
+    }
+
     /// The name: `bf16`.
     pub fn name(self) -> &'static str {
         match self {
@@ -185,6 +200,8 @@ mod tests {
         let y = Tensor::output::<bf16>("y", &[("n_tok", 4), ("head", 3), ("n", 5)]);
         assert_eq!((y.len(), y.len_bytes()), (60, 120));
         assert_eq!(y.coords(0), "y[token 0][head 0][0] byte 0");
+        assert_eq!(Dtype::Bf16.show(&[0x80, 0x3F]), "0x3F80 (1e0)");
+        assert_eq!(Dtype::U8.show(&[7]), "0x07");
         assert_eq!(y.coords(2 * (2 * 15 + 5 + 3) + 1), "y[token 2][head 1][3] byte 1");
     }
 }

@@ -1,6 +1,9 @@
 //! [`super::m16n8k16`] for all outputs at once: factors are decoded once, and a row's 8 outputs are computed in loops of constant
 //! length that become vector instructions. Outputs with an infinity or a NaN go to [`super::k16`].
 
+// Loops over all lanes by index: that is what becomes vectors, and reads as what it is.
+#![allow(clippy::needless_range_loop)]
+
 use super::{Format, MOST, Number, TensorCore, ZeroProducts, ZeroSum, k16, truncate};
 
 /// An exponent that counts for nothing.

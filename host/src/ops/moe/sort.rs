@@ -1,0 +1,209 @@
+//! `moe_sort`: the (token, slot) pairs in the order of their experts.
+
+use kernels_gpu::moe_sort::{
+    SMALL, THREADS, chunks, moe_sort_count, moe_sort_offsets, moe_sort_place, moe_sort_small, shared_bytes,
+};
+
+use super::Skew;
+use crate::cost::Work;
+use crate::device::{Device, LaunchDims, Stream};
+use crate::op::random::Random;
+use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes};
+use crate::op::{Case, OpError, Values};
+use crate::reference::moe::{self as reference, Sorted};
+
+/// The operation.
+pub struct MoeSort;
+
+fn case(name: &str, [n_tok, experts, top_k]: [u64; 3], values: Values) -> Case {
+    let dims = [("n_tok", n_tok), ("experts", experts), ("top_k", top_k)];
+    Case::of::<MoeSort>("random", name, &dims, values)
+}
+
+/// Kernels that a sort of so many pairs takes.
+fn launches(pairs: u64) -> u32 {
+    if pairs <= u64::from(SMALL) { 1 } else { 3 }
+}
+
+impl Spec for MoeSort {
+    const NAME: &'static str = "moe_sort";
+    const SUMMARY: &'static str = "(token, slot) pairs in the order of their experts, with each expert's offset";
+    const AXES: &'static [Axis] = &[Axis::tokens(), Axis::required("experts"), Axis::required("top_k")];
+    const DTYPES: &'static [&'static str] = &["i32"];
+    /// Of the routing: `Normal` uniform, `WideRange` zipf, `Single` all pairs on one expert, `NonFinite` with ids that are no
+    /// expert (a quarter of the pairs), `Zeros` without any that is.
+    const VALUES: &'static [Values] = &[
+        Values::Normal,
+        Values::WideRange,
+        Values::Single,
+        Values::NonFinite,
+        Values::Zeros,
+    ];
+
+    fn configs() -> Vec<Config> {
+        vec![Config::plain(moe_sort_place::KERNEL.meta, THREADS, shared_bytes(1))]
+    }
+
+    fn check(dims: &Dims) -> Result<(), String> {
+        super::check_routing(dims.u64("n_tok"), dims.u64("experts"), dims.u64("top_k"))
+    }
+
+    fn edge_cases() -> Vec<Case> {
+        let mut cases = Vec::new();
+        for n_tok in [0, 1, 31, 32, 33, 255, 256, 257, 512, 513, 1100] {
+            cases.push(case("edge", [n_tok, 60, 8], Values::Normal));
+        }
+        for (experts, top_k) in [
+            (1, 1),
+            (8, 2),
+            (128, 8),
+            (255, 1),
+            (256, 8),
+            (257, 8),
+            (512, 10),
+            (1024, 32),
+        ] {
+            cases.push(case("edge", [70, experts, top_k], Values::Normal));
+            cases.push(case("edge", [4097 / top_k + 1, experts, top_k], Values::WideRange));
+        }
+        for &values in Self::VALUES {
+            cases.push(case("edge", [77, 60, 4], values));
+            cases.push(case("edge", [2500, 60, 2], values));
+        }
+        cases
+    }
+
+    fn random_case(random: Random, i: u64) -> Case {
+        let draw = |what: u64, end: u64| random.below(i * 8 + what, end);
+        let experts = [1 + draw(0, 40), 8, 60, 128, 256, 1 + draw(0, 1024)][draw(1, 6) as usize];
+        let top_k = 1 + draw(2, experts.min(10));
+        let n_tok = match draw(3, 4) {
+            0 => draw(4, 3000),
+            1 => 4096 / top_k + draw(4, 3) - 1,
+            _ => draw(4, 80),
+        };
+        let values = Self::VALUES[draw(5, Self::VALUES.len() as u64) as usize];
+        case(&format!("case{i}"), [n_tok, experts, top_k], values)
+    }
+
+    fn work(dims: &Dims, _: &str, _: u32) -> Work {
+        let pairs = dims.u64("n_tok") * dims.u64("top_k");
+        Work {
+            read_bytes: 4 * pairs,
+            write_bytes: 4 * (pairs + dims.u64("experts") + 1),
+            launches: launches(pairs),
+            blocks: if launches(pairs) == 1 {
+                1
+            } else {
+                u64::from(chunks(pairs as u32).0)
+            },
+            threads: THREADS,
+            shared_bytes: shared_bytes(dims.u32("experts")),
+            ..Work::default()
+        }
+    }
+
+    fn problem(dims: &Dims, values: Values, _: &str, seed: u64) -> Result<Box<dyn Problem>, OpError> {
+        let (n_tok, experts, top_k) = (dims.usize("n_tok"), dims.usize("experts"), dims.usize("top_k"));
+        let random = Random::new(seed, "moe_sort ids");
+        let skew = match values {
+            Values::WideRange => Skew::Zipf,
+            Values::Single => Skew::One,
+            _ => Skew::Uniform,
+        };
+        let mut ids = skew.ids(random, n_tok, experts, top_k);
+        let bad = Random::new(seed, "moe_sort no experts");
+        for (i, id) in ids.iter_mut().enumerate() {
+            let draw = bad.at(i as u64);
+            if values == Values::Zeros || (values == Values::NonFinite && draw % 4 == 0) {
+                *id = [-1, i32::MIN, i32::MAX, experts as i32][(draw >> 8) as usize % 4];
+            }
+        }
+        Ok(Box::new(Data {
+            n_tok,
+            experts,
+            top_k,
+            ids,
+        }))
+    }
+}
+
+/// The data of a case.
+struct Data {
+    n_tok: usize,
+    experts: usize,
+    top_k: usize,
+    ids: Vec<i32>,
+}
+
+impl Data {
+    fn chunks(&self) -> (u32, u32) {
+        chunks(self.ids.len() as u32)
+    }
+}
+
+impl Problem for Data {
+    fn tensors(&self) -> Vec<Tensor<'_>> {
+        let buckets = self.experts + 1;
+        let counts = if launches(self.ids.len() as u64) == 1 {
+            0
+        } else {
+            self.chunks().0 as usize
+        };
+        vec![
+            Tensor::weight("ids", &[("n_tok", self.n_tok), ("top_k", self.top_k)], &self.ids),
+            Tensor::scratch::<u32>("counts", &[("chunk", counts), ("bucket", buckets)]),
+            Tensor::output::<i32>("offsets", &[("bucket", buckets)]),
+            Tensor::output::<i32>("sorted", &[("pair", self.ids.len())]),
+        ]
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
+        let (ids, counts) = (tensors.ptr::<i32>("ids")?, tensors.ptr_mut::<u32>("counts")?);
+        let (offsets, sorted) = (tensors.ptr_mut::<i32>("offsets")?, tensors.ptr_mut::<i32>("sorted")?);
+        let (pairs, experts) = (self.ids.len() as u32, self.experts as u32);
+        let blocks = |count: u32| LaunchDims::new(count, THREADS).shared(shared_bytes(experts));
+        // No tokens have offsets too: zeros.
+        if launches(u64::from(pairs)) == 1 {
+            let args = (ids, offsets, sorted, pairs, experts);
+            return Ok(device.launch(stream, &moe_sort_small::KERNEL, blocks(1), args)?);
+        }
+        let (count, length) = self.chunks();
+        let args = (ids, counts, pairs, experts, length);
+        device.launch(stream, &moe_sort_count::KERNEL, blocks(count), args)?;
+        let args = (counts, offsets, experts, count);
+        device.launch(stream, &moe_sort_offsets::KERNEL, blocks(1), args)?;
+        let (counts, offsets) = (counts.cast_const(), offsets.cast_const());
+        let args = (ids, counts, offsets, sorted, pairs, experts, length);
+        Ok(device.launch(stream, &moe_sort_place::KERNEL, blocks(count), args)?)
+    }
+
+    fn reference(&self) -> Result<Answer, OpError> {
+        let Sorted { offsets, sorted } = reference::sort(&self.ids, self.experts);
+        Ok(Answer::Whole(vec![bytes(&offsets), bytes(&sorted)]))
+    }
+
+    /// The pairs of an expert do not depend on the tokens after them: those of the first tokens alone begin its list.
+    fn alone(&self, pick: Random) -> Vec<Alone> {
+        if self.n_tok < 2 {
+            return Vec::new();
+        }
+        let n_tok = 1 + pick.below(0, self.n_tok as u64 - 1) as usize;
+        let ids = self.ids[..n_tok * self.top_k].to_vec();
+        let (whole, part) = (
+            reference::sort(&self.ids, self.experts),
+            reference::sort(&ids, self.experts),
+        );
+        let mut part_ends = part.offsets.clone();
+        part_ends.push(ids.len() as i32);
+        let same = (0..=self.experts).map(|bucket| {
+            let [whole, first, end] = [whole.offsets[bucket], part.offsets[bucket], part_ends[bucket + 1]];
+            Same::new::<i32>("sorted", whole as usize, first as usize, (end - first) as usize)
+        });
+        vec![Alone {
+            name: "first tokens alone",
+            same: same.filter(|same| same.bytes > 0).collect(),
+            problem: Box::new(Data { n_tok, ids, ..*self }),
+        }]
+    }
+}

@@ -1,0 +1,88 @@
+//! Every operation made of a `Spec`: its plain kernel on the simulator, with all checks, gives the CPU reference's bytes on every
+//! edge case and on random ones, and parts by themselves come out the same. One line an operation, one test each.
+
+use host::device::{Device, SimtOptions};
+use host::op::spec::PLAIN;
+use host::op::{Operation, check};
+use host::shapes::ShapeSet;
+
+/// Cases of an operation: the edge cases, and random ones up to this number.
+const CASES: usize = 120;
+
+macro_rules! operations {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            holds(stringify!($name));
+        })*
+
+        /// The operations with a test above.
+        const TESTED: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+operations! {
+    moe_combine
+    moe_router
+    moe_sort
+    silu_mul
+}
+
+fn holds(name: &str) {
+    let op = host::ops::by_name(name).expect("an operation of that name");
+    for (i, case) in op.random_cases(1, CASES).iter().enumerate() {
+        let device = Device::simt_with(SimtOptions {
+            seed: Some(i as u64),
+            ..SimtOptions::default()
+        });
+        let stream = device.stream().expect("a stream");
+        let mut prepared = op
+            .prepare(&device, case, 1, 1)
+            .unwrap_or_else(|e| panic!("{case}: {e}"));
+        for config in op.configs().iter().filter(|c| op.admits(case, &c.id).is_ok()) {
+            check(&device, prepared.as_mut(), config, &stream).unwrap_or_else(|e| panic!("{case}: {e}"));
+            for part in prepared
+                .alone(&config.id, &stream)
+                .unwrap_or_else(|e| panic!("{case}: {e}"))
+            {
+                part.outcome
+                    .unwrap_or_else(|e| panic!("{case}: {} of {}: {e}", part.name, config.id));
+            }
+        }
+    }
+}
+
+/// Those described by a `Spec`: with a plain config.
+fn described() -> impl Iterator<Item = &'static dyn Operation> {
+    host::ops::all()
+        .iter()
+        .copied()
+        .filter(|op| op.configs().iter().any(|c| c.plain))
+}
+
+#[test]
+fn every_operation_is_tested_and_begins_with_its_plain_config() {
+    for op in described() {
+        assert!(TESTED.contains(&op.name()), "{} has no line in operations!", op.name());
+        let configs = op.configs();
+        assert_eq!(configs[0].id, PLAIN, "{}", op.name());
+        assert_eq!(configs.iter().filter(|c| c.plain).count(), 1, "{}", op.name());
+    }
+    assert_eq!(
+        described().count(),
+        TESTED.len(),
+        "a name in operations! twice, or of no operation"
+    );
+}
+
+#[test]
+fn the_plain_config_takes_every_case_and_says_what_it_costs() {
+    let shapes = ShapeSet::embedded().expect("the shape files");
+    for op in described() {
+        for case in op.random_cases(7, 400).iter().chain(&op.cases(&shapes)) {
+            op.admits(case, PLAIN).unwrap_or_else(|e| panic!("{case}: {e}"));
+            let work = op.work(case, PLAIN, 132).unwrap_or_else(|e| panic!("{case}: {e}"));
+            assert!(work.threads > 0, "{case}: {work:?}");
+        }
+    }
+}
