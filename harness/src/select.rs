@@ -95,9 +95,6 @@ impl FromStr for ShapeArg {
             let value: u64 = value
                 .parse()
                 .map_err(|_| format!("`{value}` in `{s}` is no whole number"))?;
-            if value == 0 {
-                return Err(format!("`{part}` in `{s}`: a dimension is at least 1"));
-            }
             let name = axis_name(name);
             if dims.iter().any(|(n, _)| *n == name) {
                 return Err(format!("`{name}` is given twice in `{s}`"));
@@ -148,9 +145,9 @@ impl FromStr for Axis {
                 [a, b, step] => (number(a)?, number(b)?, number(step)?),
                 _ => return Err(format!("`{part}` in `{s}` is no range; write FIRST:LAST:STEP")),
             };
-            if first == 0 || step == 0 || last < first || (last - first) / step >= MAX_VALUES {
+            if step == 0 || last < first || (last - first) / step >= MAX_VALUES {
                 return Err(format!(
-                    "`{part}` in `{s}`: first and step are at least 1, last at least first, and a range has at most {MAX_VALUES} values"
+                    "`{part}` in `{s}`: the step is at least 1, last at least first, and a range has at most {MAX_VALUES} values"
                 ));
             }
             values.extend((0..=(last - first) / step).map(|i| first + i * step));
@@ -301,24 +298,22 @@ fn shape_file(set: &ShapeSet, name: &str) -> Result<ShapeSet> {
 }
 
 fn given_dims(given: &[(String, u64)], ops: &Ops) -> Result<Vec<Case>> {
-    let mut dims = given.to_vec();
-    if !dims.iter().any(|(d, _)| d == "n_tok") {
-        dims.push(("n_tok".into(), 1));
-    }
     let mut refusals = Vec::new();
     let mut cases = Vec::new();
     for op in ops {
-        match op.custom_case(&dims) {
+        match op.custom_case(given) {
             Ok(case) => cases.push(case),
             Err(e) => refusals.push(format!("{}: {e}", op.name())),
         }
     }
     if cases.is_empty() {
-        bail!("no operation takes these dimensions. {}", refusals.join("; "));
+        let given: Vec<String> = given.iter().map(|(d, v)| format!("{d}={v}")).collect();
+        bail!("no operation takes {}. {}", given.join(","), refusals.join("; "));
     }
     Ok(cases)
 }
 
+/// Gives an axis other values. Cases of operations that have no such axis are left out: the axis asks for those that have it.
 fn override_axis(cases: Vec<Selected>, axis: &Axis) -> Result<Vec<Selected>> {
     if cases.len().saturating_mul(axis.values.len()) > MAX_CASES {
         bail!(
@@ -329,17 +324,27 @@ fn override_axis(cases: Vec<Selected>, axis: &Axis) -> Result<Vec<Selected>> {
         );
     }
     let mut out = Merged::default();
-    for known in &cases {
+    let has = |c: &&Selected| c.case.dim(&axis.name).is_some();
+    if let (Some(first), None) = (cases.first(), cases.iter().find(has)) {
+        let mut axes: Vec<&str> = cases
+            .iter()
+            .flat_map(|c| &c.case.dims)
+            .map(|(d, _)| d.as_str())
+            .collect();
+        axes.sort_unstable();
+        axes.dedup();
+        let what = if cases.iter().all(|c| c.case.op == first.case.op) {
+            first.case.op.as_str()
+        } else {
+            "any operation"
+        };
+        bail!("`{}` is no axis of {what}; the axes are {}", axis.name, axes.join(", "));
+    }
+    for known in cases.iter().filter(has) {
         for &v in &axis.values {
             let mut new = known.clone();
             let Some(size) = new.case.dims.iter_mut().find(|(d, _)| *d == axis.name) else {
-                let axes: Vec<&str> = known.case.dims.iter().map(|(d, _)| d.as_str()).collect();
-                bail!(
-                    "`{}` is no axis of {}; its axes are {}",
-                    axis.name,
-                    known.case.op,
-                    axes.join(", ")
-                );
+                continue;
             };
             let changed = size.1 != v;
             size.1 = v;

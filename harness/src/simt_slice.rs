@@ -1,8 +1,9 @@
-//! How much of a case the simulator checks. It runs real kernels at a fraction of a GPU's speed, so a large matrix is
-//! checked on its first rows, at full K and full `n_tok`; the number of rows is stated in records and tables. It depends on
-//! the selection and the budget alone, never on the machine, so that a rerun checks the same.
+//! How much of a case the simulator checks. It runs real kernels at a fraction of a GPU's speed, so a large case is checked
+//! on its first rows (of the axis that the operation says is one of independent rows, the longest if there are several);
+//! the number of rows is stated in records and tables. It depends on the selection and the budget alone, never on the
+//! machine, so that a rerun checks the same.
 
-use host::op::Case;
+use host::op::{Case, Operation};
 
 /// Billions of multiply-adds of the default sweep's checks: about a minute on two cores.
 pub const DEFAULT_BUDGET: u64 = 100;
@@ -10,58 +11,52 @@ pub const DEFAULT_BUDGET: u64 = 100;
 const MIN_ROWS: u64 = 64;
 /// Rows are taken in whole tiles of this many, for any tile size in use.
 const ROW_STEP: u64 = 32;
-/// Token slots of a tile: a kernel that computes tiles pays for all of them.
-const TOKEN_TILE: u64 = 8;
 /// A case of at most so many multiply-adds a config runs with all of the simulator's checks on (they cost ten times).
 const CHECKED_WORK: u64 = 1_000_000;
 
 /// The part of a case that is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// The case with its `n` cut down; the case itself where all rows run.
+    /// The case with its rows cut down; the case itself where all rows run.
     pub case: Case,
-    /// Rows (of each group) that run.
+    /// Rows that run; 1 for an operation without rows.
     pub rows: u64,
-    /// Rows (of each group) that there are.
+    /// Rows that there are.
     pub of: u64,
     /// All of the simulator's checks are on.
     pub checks: bool,
 }
 
 impl Slice {
-    /// Elements of the output that `rows` rows of each group have.
-    pub fn elements(&self, rows: u64) -> u64 {
-        let dim = |d: &str| self.case.dim(d).unwrap_or(1);
-        rows * dim("groups") * dim("n_tok")
-    }
-
     /// The whole case, as a GPU runs it.
-    pub fn whole(case: &Case) -> Slice {
-        let n = case.dim("n").unwrap_or(0);
+    pub fn whole(op: &dyn Operation, case: &Case) -> Slice {
+        let rows = axis(op, case).map_or(1, |(_, rows)| rows);
         Slice {
             case: case.clone(),
-            rows: n,
-            of: n,
+            rows,
+            of: rows,
             checks: false,
         }
     }
 }
 
-/// Multiply-adds of one row with all its tokens, as the simulator pays for them.
-fn work_of_row(case: &Case) -> u64 {
-    let dim = |d: &str| case.dim(d).unwrap_or(1);
-    dim("k") * dim("groups") * dim("n_tok").next_multiple_of(TOKEN_TILE)
+/// The axis whose first rows may stand for all, with its size.
+fn axis(op: &dyn Operation, case: &Case) -> Option<(&'static str, u64)> {
+    let rows = op.axes().iter().filter(|axis| axis.rows);
+    let sized = rows.filter_map(|axis| Some((axis.name, case.dim(axis.name)?)));
+    // The first of equals, so that the choice is one of the operation's order.
+    sized.rev().max_by_key(|(_, size)| *size)
 }
 
 /// What each (case, config) pair may cost so that all pairs stay within `budget` billions of multiply-adds: cases that need
 /// less than an equal share leave the rest to the others. `None` where everything fits or the budget is 0.
-pub fn share<'c>(pairs: impl Iterator<Item = (&'c Case, usize)>, budget: u64) -> Option<u64> {
+pub fn share<'c>(pairs: impl Iterator<Item = (&'c dyn Operation, &'c Case, usize)>, budget: u64) -> Option<u64> {
     if budget == 0 {
         return None;
     }
     let mut all: Vec<(u64, u64)> = pairs
-        .filter(|p| p.1 > 0)
-        .map(|(c, n)| (work_of_row(c) * c.dim("n").unwrap_or(1), n as u64))
+        .filter(|p| p.2 > 0)
+        .map(|(op, case, n)| (op.simulated_work(case), n as u64))
         .collect();
     all.sort_unstable();
     let mut left = budget * 1_000_000_000;
@@ -77,15 +72,16 @@ pub fn share<'c>(pairs: impl Iterator<Item = (&'c Case, usize)>, budget: u64) ->
 }
 
 /// The part of `case` that runs within `share` for each config; all of it where that is `None`.
-pub fn slice(case: &Case, share: Option<u64>) -> Slice {
-    let mut slice = Slice::whole(case);
-    let row = work_of_row(case).max(1);
-    if let Some(share) = share {
+pub fn slice(op: &dyn Operation, case: &Case, share: Option<u64>) -> Slice {
+    let mut slice = Slice::whole(op, case);
+    let work = op.simulated_work(case);
+    let row = (work / slice.of.max(1)).max(1);
+    if let (Some(share), Some((axis, _))) = (share, axis(op, case)) {
         let rows = (share / row / ROW_STEP * ROW_STEP).max(MIN_ROWS);
         if rows < slice.of {
             slice.rows = rows;
             for (d, size) in &mut slice.case.dims {
-                if d == "n" {
+                if d == axis {
                     *size = rows;
                 }
             }
@@ -99,6 +95,10 @@ pub fn slice(case: &Case, share: Option<u64>) -> Slice {
 mod tests {
     use super::*;
 
+    fn op() -> &'static dyn Operation {
+        host::ops::by_name("q8_matmul").expect("the operation")
+    }
+
     fn case(n: u64, k: u64, n_tok: u64) -> Case {
         Case::new("q8_matmul", "m", "t", &[("n", n), ("k", k), ("n_tok", n_tok)])
     }
@@ -111,9 +111,10 @@ mod tests {
             case(100_000, 4096, 8),
             case(2048, 2048, 3),
         ];
-        let share = share(cases.iter().map(|c| (c, 10)), 2);
-        let slices: Vec<Slice> = cases.iter().map(|c| slice(c, share)).collect();
-        let total: u64 = slices.iter().map(|s| 10 * s.rows * work_of_row(&s.case)).sum();
+        let op = op();
+        let share = share(cases.iter().map(|c| (op, c, 10)), 2);
+        let slices: Vec<Slice> = cases.iter().map(|c| slice(op, c, share)).collect();
+        let total: u64 = slices.iter().map(|s| 10 * op.simulated_work(&s.case)).sum();
         assert!(total <= 2_000_000_000 && total > 1_500_000_000, "{total}");
         assert_eq!((slices[0].rows, slices[0].checks), (9, true));
         assert!(slices[2].rows < 4096 && slices[2].rows.is_multiple_of(ROW_STEP) && !slices[2].checks);
@@ -124,8 +125,23 @@ mod tests {
     #[test]
     fn everything_runs_where_it_fits_or_no_budget_is_set() {
         let cases = [case(512, 512, 1)];
-        assert_eq!(share(cases.iter().map(|c| (c, 3)), 1), None);
-        assert_eq!(share(cases.iter().map(|c| (c, 3)), 0), None);
-        assert_eq!(slice(&cases[0], None).rows, 512);
+        assert_eq!(share(cases.iter().map(|c| (op(), c, 3)), 1), None);
+        assert_eq!(share(cases.iter().map(|c| (op(), c, 3)), 0), None);
+        assert_eq!(slice(op(), &cases[0], None).rows, 512);
+    }
+
+    #[test]
+    fn other_operations_are_cut_at_their_own_rows() {
+        let op = host::ops::by_name("silu_mul").expect("the operation");
+        let case = op
+            .custom_case(&[("n".into(), 4096), ("n_tok".into(), 100_000)])
+            .expect("a case");
+        let cut = slice(op, &case, Some(50_000_000_000));
+        assert_eq!((cut.case.dim("n"), cut.of), (Some(4096), 100_000));
+        assert!(
+            cut.rows < 100_000 && cut.case.dim("n_tok") == Some(cut.rows),
+            "{}",
+            cut.rows
+        );
     }
 }

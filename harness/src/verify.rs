@@ -179,12 +179,18 @@ impl Run<'_> {
             heard.push((id.to_string(), fate));
             Ok(())
         })?;
+        // `plain` is every operation's; the others' ids are their own.
+        let prefix = if known.iter().any(|c| c.plain) {
+            format!("{} ", op.name())
+        } else {
+            String::new()
+        };
         for (id, fate) in heard {
             let canonical = known
                 .iter()
                 .find(|c| c.id == id)
                 .is_none_or(|c| c.order == Order::Canonical);
-            let tally = self.tallies.entry(id.clone()).or_default();
+            let tally = self.tallies.entry(format!("{prefix}{id}")).or_default();
             let (what, message) = match fate {
                 Fate::Checked(Outcome::Held { .. }) | Fate::Timed(_) => {
                     *(if canonical {

@@ -10,7 +10,16 @@ fn sweep_args<'a>(dir: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let out = dir.to_str().expect("a plain path");
     [
         &[
-            "sweep", "--shape", SMALL, "--mode", "strict", "--device", "simt", "--out", out,
+            "sweep",
+            "q8_matmul",
+            "--shape",
+            SMALL,
+            "--mode",
+            "strict",
+            "--device",
+            "simt",
+            "--out",
+            out,
         ],
         more,
     ]

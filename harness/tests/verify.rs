@@ -54,7 +54,19 @@ fn random_cases_agree_and_repeat() {
 fn best_compare_and_report_read_records() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().to_str().expect("a plain path");
-    stdout(&run(&["sweep", "--shape", SMALL, "--device", "simt", "--out", path]), 0);
+    stdout(
+        &run(&[
+            "sweep",
+            "q8_matmul",
+            "--shape",
+            SMALL,
+            "--device",
+            "simt",
+            "--out",
+            path,
+        ]),
+        0,
+    );
     let best = stdout(&run(&["best", "--out", path, "--write"]), 0);
     assert!(best.contains("strict_model_cost") && best.contains("k=1024"), "{best}");
     assert!(dir.path().join("tuned/simt.toml").exists());

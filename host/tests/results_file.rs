@@ -50,6 +50,8 @@ fn record(seed: u64) -> Record {
             bytes: 1 << 40,
             gb_s: 3.25e3,
             share_of_copy: Some(0.1),
+            floor_us: Some(2.5),
+            share: Some(0.625),
         }),
         clocks: Some(Clocks {
             sm_mhz: Some(1980),

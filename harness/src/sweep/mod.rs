@@ -106,12 +106,12 @@ fn exit_of(status: Status) -> Exit {
 
 fn slices(plans: &[CasePlan], simulator: bool, budget: u64) -> Vec<Slice> {
     if !simulator {
-        return plans.iter().map(|p| Slice::whole(&p.selected.case)).collect();
+        return plans.iter().map(|p| Slice::whole(p.op, &p.selected.case)).collect();
     }
-    let share = simt_slice::share(plans.iter().map(|p| (&p.selected.case, p.run.len())), budget);
+    let share = simt_slice::share(plans.iter().map(|p| (p.op, &p.selected.case, p.run.len())), budget);
     plans
         .iter()
-        .map(|p| simt_slice::slice(&p.selected.case, share))
+        .map(|p| simt_slice::slice(p.op, &p.selected.case, share))
         .collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use host::cost::{self, H200};
+use host::cost::{self, H200, Target};
 use host::device::image::{self, BUILT_WITH, Image};
 use host::op::{Case, ConfigInfo, Order};
 use host::results::{
@@ -146,16 +146,18 @@ impl Context {
     }
 
     fn roof(&self, plan: &CasePlan, config: &ConfigInfo, timed: &Timed) -> Option<Roof> {
-        let bytes = plan
-            .op
-            .work(&plan.selected.case, &config.id, self.opened.sm_count)
-            .ok()?
-            .bytes();
-        let gb_s = bytes as f64 / (timed.times.median_us * 1e3);
+        let case = &plan.selected.case;
+        let work = plan.op.work(case, &config.id, self.opened.sm_count).ok()?;
+        let us = timed.times.median_us;
+        let gb_s = work.bytes() as f64 / (us * 1e3);
+        let target = Target::of(&self.opened.name);
+        let floor_us = self.copy_gb_s.map(|copy| work.floor_us(1e9 * copy, target));
         Some(Roof {
-            bytes,
+            bytes: work.bytes(),
             gb_s,
             share_of_copy: self.copy_gb_s.map(|copy| gb_s / copy),
+            floor_us,
+            share: floor_us.map(|floor| floor / us),
         })
     }
 }

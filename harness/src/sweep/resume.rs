@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::Result;
 use host::op::ConfigInfo;
-use host::results::{Kind, Record, Status, read_records};
+use host::results::{BytesCheck, Kind, Record, Status, read_records};
 
 use super::record::{hash_of, kernel_hash, shape};
 use crate::plan::CasePlan;
 use crate::simt_slice::Slice;
+use crate::worker::SAMPLED;
 use crate::worker::protocol::Opened;
 
 /// Finished records by operation, sizes and config.
@@ -44,14 +45,22 @@ impl Finished {
         Ok(Finished { by_key })
     }
 
-    /// The record that makes a run unnecessary: same kernel, and no fewer elements compared than would be now.
+    /// The record that makes a run unnecessary: same kernel, and no less of the case compared than would be now.
     pub fn get(&self, plan: &CasePlan, slice: &Slice, config: &ConfigInfo, opened: &Opened) -> Option<&Record> {
         let shape = shape(&plan.selected.case);
         let r = self
             .by_key
             .get(&key(&plan.selected.case.op, &shape.dims, shape.n_tok, &config.id))?;
-        let compared = r.bytes_check.as_ref().map_or(0, |b| b.compared);
         let same_kernel = hash_of(r) == Some(kernel_hash(opened, config).as_str());
-        (same_kernel && compared >= slice.elements(slice.rows)).then_some(r)
+        // No smaller a share of the case than would be compared now. A GPU runs the whole, and a sample of it is drawn anew
+        // alike; wrong bytes are wrong however few were compared.
+        let check = r.bytes_check.as_ref();
+        let share = |b: &BytesCheck| u128::from(b.compared) * u128::from(slice.of);
+        let wanted = |b: &BytesCheck| u128::from(b.elements) * u128::from(slice.rows);
+        let enough = check.is_some_and(|b| {
+            let sampled = b.against.iter().all(|a| a == SAMPLED);
+            r.status == Status::Incorrect || share(b) >= wanted(b) || (sampled && slice.rows == slice.of)
+        });
+        (same_kernel && enough).then_some(r)
     }
 }

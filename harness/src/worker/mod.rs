@@ -13,3 +13,4 @@ mod verify_job;
 
 pub use child::serve;
 pub use parent::{Heard, Worker};
+pub use sweep_job::SAMPLED;

@@ -75,8 +75,9 @@ pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
 fn copies(device: &Device, job: &SweepJob, op: &dyn host::op::Operation) -> Result<usize> {
     let info = device.info();
     let Some(first) = job.configs.first() else { return Ok(1) };
-    let bytes = op.work(&job.case, first, info.sms)?.read_bytes.max(1);
-    let fits = (info.memory_bytes as u64 / 2 / bytes).max(1);
+    let work = op.work(&job.case, first, info.sms)?;
+    let bytes = work.read_bytes.max(1);
+    let fits = (info.memory_bytes as u64 / 2 / work.bytes().max(1)).max(1);
     let wanted = (2 * u64::from(info.l2_bytes) / bytes + 1).clamp(MIN_COPIES, MAX_COPIES);
     Ok(wanted.min(fits) as usize)
 }
@@ -100,11 +101,14 @@ pub fn references(device: &Device, checks: bool, tuned: bool, prepared: &mut dyn
 /// What outputs are compared with.
 pub type References = Vec<(Expected, Want)>;
 
+/// The name in records of the CPU reference where it gave a sample of the output.
+pub const SAMPLED: &str = "cpu_sampled";
+
 /// The name of a reference in records.
 pub fn reference_name(e: Expected) -> String {
     match e {
         Expected::CpuReference => "cpu".into(),
-        Expected::CpuSampled => "cpu_sampled".into(),
+        Expected::CpuSampled => SAMPLED.into(),
         Expected::PlainKernel => "plain".into(),
     }
 }

@@ -85,7 +85,14 @@ pub fn time_all(
             config: c.config.id.clone(),
             phase: Phase::Check,
         })?;
-        let (outcome, lost) = check_run(device, prepared, c.config, against, |_| Ok(c.graph.launch(stream)?));
+        // What is updated in place changes with every launch: then each copy is launched once, from a graph all the same.
+        let once = if prepared.repeatable() {
+            None
+        } else {
+            Some(capture(device, prepared, stream, &c.config.id, copies)?)
+        };
+        let graph = once.as_ref().unwrap_or(&c.graph);
+        let (outcome, lost) = check_run(device, prepared, c.config, against, |_| Ok(graph.launch(stream)?));
         if !matches!(outcome, Outcome::Held { .. }) {
             emit(Event::Checked {
                 config: c.config.id.clone(),

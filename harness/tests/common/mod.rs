@@ -52,7 +52,7 @@ pub fn pair(r: &serde_json::Value) -> (String, String) {
     )
 }
 
-/// The config ids, in the order of the list, with their order of arithmetic.
+/// The config ids of `q8_matmul`, in the order of the list, with their order of arithmetic.
 pub fn configs() -> Vec<(String, String)> {
     let text = stdout(&run(&["list", "configs", "--json"]), 0);
     let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -60,6 +60,7 @@ pub fn configs() -> Vec<(String, String)> {
     list.as_array()
         .expect("a list")
         .iter()
+        .filter(|c| c["op"] == "q8_matmul")
         .map(|c| (text(&c["config"]), text(&c["order"])))
         .collect()
 }

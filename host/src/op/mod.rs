@@ -22,7 +22,7 @@ pub use case::{Case, Values};
 pub use check::{CheckError, Compared, Expected, Want, check, check_after, check_against, check_bytes, cpu_answer};
 pub use compare::{Mismatch, compare_bytes, compare_within};
 
-use crate::cost::Work;
+use crate::cost::{Math, Work};
 use crate::device::{Device, DeviceError, Stream};
 use crate::shapes::ShapeSet;
 
@@ -181,6 +181,20 @@ pub trait Operation: Send + Sync {
     /// # Errors
     /// [`OpError::UnknownConfig`].
     fn work(&self, case: &Case, config: &str, sm_count: u32) -> Result<Work, OpError>;
+
+    /// What one launch costs the simulator, roughly, in multiply-adds of its int8 tensor core: elsewhere a thread's multiply-add
+    /// takes it some 16 times as long, and an element that is moved some 100 times.
+    fn simulated_work(&self, case: &Case) -> u64 {
+        let config = self.configs().into_iter().next();
+        let work = config.and_then(|c| self.work(case, &c.id, 1).ok()).unwrap_or_default();
+        let math = match work.math {
+            Math::None | Math::F32 => 16,
+            Math::Bf16 | Math::Int8 => 1,
+        };
+        work.multiply_adds
+            .saturating_mul(math)
+            .saturating_add(work.bytes().saturating_mul(50))
+    }
 
     /// Makes the case's data from `seed`, puts it on the device with `copies` copies of the weights (to time them cold:
     /// copies * bytes should exceed the L2 cache), each with its own output, and does what precedes the timed launch.

@@ -101,7 +101,7 @@ pub struct FirstBad {
 /// The comparison with the references, on the buffers that were timed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BytesCheck {
-    /// The references compared with: `cpu`, `plain`, `simt`.
+    /// The references compared with: `cpu`, `cpu_sampled` (a sample of the output), `plain`, `simt`.
     pub against: Vec<String>,
     /// All bytes that were compared were equal.
     pub equal: bool,
@@ -109,7 +109,7 @@ pub struct BytesCheck {
     /// element was within the operation's tolerance. Never together with `equal`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub within_tolerance: bool,
-    /// Elements of the output that were compared.
+    /// Elements of the output that were compared: of a sample, those in it. 0 where one was wrong.
     #[serde(default)]
     pub compared: u64,
     /// Elements the output has.
@@ -194,6 +194,13 @@ pub struct Roof {
     pub gb_s: f64,
     /// That rate over the measured copy rate of this device; none where no copy was measured.
     pub share_of_copy: Option<f64>,
+    /// The least time one launch can take, in microseconds: its bytes at the measured copy rate or its multiply-adds at
+    /// their units' rate, whichever is longer. None in old records and where no copy was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor_us: Option<f64>,
+    /// `floor_us` over the median time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
 }
 
 /// The device's state beside the samples.

@@ -12,7 +12,7 @@ fn dims(set: &ShapeSet, model: &str, name: &str) -> (u64, u64, u64) {
     let op = model
         .ops
         .iter()
-        .find(|o| o.name == name)
+        .find(|o| o.name == name && o.op == "q8_matmul")
         .unwrap_or_else(|| panic!("no {name} in {}", model.name));
     (op.dims["n"], op.dims["k"], op.count)
 }
@@ -62,6 +62,7 @@ fn deepseek_has_its_eight_products() {
     let got: Vec<_> = m
         .ops
         .iter()
+        .filter(|o| o.op == "q8_matmul")
         .map(|o| (o.dims["k"], o.dims["n"], o.dims["groups"]))
         .collect();
     let want = [
@@ -73,15 +74,22 @@ fn deepseek_has_its_eight_products() {
     ];
     let rest = [(4096, 2048, 1), (2048, 4096, 1), (4096, 129280, 1)];
     assert_eq!(got, [&want[..], &rest[..]].concat());
-    assert!(m.ops.iter().all(|o| o.count % 43 == 0 || o.name == "lm_head"));
+    let mut products = m.ops.iter().filter(|o| o.op == "q8_matmul");
+    assert!(products.all(|o| o.count % 43 == 0 || o.name == "lm_head"));
 }
 
 /// The edge cases every test of Q8_0 needs are all there, and cost the simulator little.
 #[test]
 fn edge_cases_are_complete_and_small() {
     let set = embedded();
-    let ops = &set.model("edge-cases").unwrap().ops;
-    let has = |dim: &str, value: u64| ops.iter().any(|o| o.dims[dim] == value);
+    let ops = || {
+        set.model("edge-cases")
+            .unwrap()
+            .ops
+            .iter()
+            .filter(|o| o.op == "q8_matmul")
+    };
+    let has = |dim: &str, value: u64| ops().any(|o| o.dims[dim] == value);
     for blocks in [1, 31, 32, 33, 255, 256, 257, 448] {
         assert!(has("k", 32 * blocks), "{blocks} blocks");
     }
@@ -89,11 +97,10 @@ fn edge_cases_are_complete_and_small() {
         assert!(has("n", rows), "{rows} rows");
     }
     for n_tok in [1, 2, 3, 4, 5, 8, 9, 16, 127, 128] {
-        assert!(ops.iter().any(|o| o.n_tok.contains(&n_tok)), "{n_tok} tokens");
+        assert!(ops().any(|o| o.n_tok.contains(&n_tok)), "{n_tok} tokens");
     }
-    assert!(ops.iter().filter(|o| o.dims["k"] % 32 != 0).count() >= 4);
-    let macs: u64 = ops
-        .iter()
+    assert!(ops().filter(|o| o.dims["k"] % 32 != 0).count() >= 4);
+    let macs: u64 = ops()
         .map(|o| o.dims.values().product::<u64>() * o.n_tok.iter().map(|&t| u64::from(t)).sum::<u64>())
         .sum();
     assert!((20_000_000..30_000_000).contains(&macs), "{macs} multiply-adds");
@@ -166,6 +173,23 @@ fn a_wrong_file_says_where() {
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("t.toml: [[op]] 2 \"a\": name: "), "{error}");
+}
+
+/// Tokens may be left out, an operation without a dimension refuses it, and nothing is allowed where the axis says so.
+#[test]
+fn dimensions_are_the_operation_s_axes() {
+    let entry = |fields: &str| format!("title = 'T'\n[[op]]\nop = 'silu_mul'\nname = 'a'\n{fields}\ncount = 3\n");
+    let m = parse("t.toml", "t", &entry("n = 8")).unwrap();
+    assert_eq!((&m.ops[0].n_tok[..], m.ops[0].dim("n_tok")), (&[1][..], None));
+    assert_eq!(
+        parse("t.toml", "t", &entry("n = 8\nn_tok = [0, 2]")).unwrap().ops[0].n_tok,
+        [0, 2]
+    );
+    let error = parse("t.toml", "t", &entry("n = 8\nk = 2")).unwrap_err().to_string();
+    assert!(
+        error.contains("k: is no field of silu_mul; its fields are: op, name, count, n, n_tok"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -14,24 +14,39 @@ pub struct Axis {
     pub default: Option<u64>,
     /// The least it may be.
     pub min: u64,
+    /// The first so many give the same bytes without the rest: the simulator may run those only of a case that is too
+    /// large for it.
+    pub rows: bool,
 }
 
 impl Axis {
     /// An axis that every case gives; at least 1.
     pub const fn required(name: &'static str) -> Self {
-        let default = None;
-        Self { name, default, min: 1 }
+        Self {
+            name,
+            default: None,
+            min: 1,
+            rows: false,
+        }
     }
 
     /// An axis that may be left out; at least 1.
     pub const fn optional(name: &'static str, default: u64) -> Self {
         let default = Some(default);
-        Self { name, default, min: 1 }
+        Self {
+            default,
+            ..Self::required(name)
+        }
     }
 
-    /// The number of tokens, `n_tok`: 1 where it is left out, and none at all is allowed.
+    /// The number of tokens, `n_tok`: 1 where it is left out, and none at all is allowed. Tokens are [`Axis::rows`].
     pub const fn tokens() -> Self {
-        Self::optional("n_tok", 1).at_least(0)
+        Self::optional("n_tok", 1).at_least(0).in_rows(true)
+    }
+
+    /// The same axis, its sizes independent rows or not.
+    pub const fn in_rows(self, rows: bool) -> Self {
+        Self { rows, ..self }
     }
 
     /// The same axis with another least size.

@@ -88,10 +88,10 @@ impl Operation for Q8MatmulOp {
 
     fn axes(&self) -> &'static [Axis] {
         const AXES: &[Axis] = &[
-            Axis::required("n"),
+            Axis::required("n").in_rows(true),
             Axis::required("k"),
             Axis::optional("groups", 1),
-            Axis::tokens().at_least(1),
+            Axis::tokens().at_least(1).in_rows(false),
         ];
         AXES
     }
@@ -183,6 +183,13 @@ impl Operation for Q8MatmulOp {
         let entry = entry(config)?;
         let (shape, n_tok) = sizes(case)?;
         Ok(work(&entry.config, shape, n_tok, sm_count.max(1)))
+    }
+
+    /// The int8 tensor core's tile has eight tokens, and all of them are paid for.
+    fn simulated_work(&self, case: &Case) -> u64 {
+        const TOKEN_TILE: u64 = q8::TOKEN_TILE as u64;
+        let dim = |axis| case.dim(axis).unwrap_or(1);
+        dim("n") * dim("k") * dim("groups") * dim("n_tok").next_multiple_of(TOKEN_TILE)
     }
 
     fn prepare(&self, device: &Device, case: &Case, seed: u64, copies: usize) -> Result<Box<dyn Prepared>, OpError> {
