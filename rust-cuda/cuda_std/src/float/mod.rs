@@ -9,12 +9,14 @@
 mod convert;
 pub mod exact;
 mod gpu_float;
+mod pair;
 mod small;
 
 pub use convert::{
     bf16_to_f32, bf16x2_to_f32, f16_to_f32, f16x2_to_f32, f32_to_bf16, f32_to_f16, f32x2_to_bf16x2, f32x2_to_f16x2,
 };
 pub use gpu_float::GpuFloat;
+pub use pair::{mul_bf16x2, mul_f16x2};
 pub use small::{e2m1_to_f32, e4m3_to_f32};
 
 /// The NaN that PTX's arithmetic makes.
