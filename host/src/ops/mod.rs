@@ -1,5 +1,6 @@
 //! The operations, one file or folder each.
 
+pub mod gemm;
 pub mod moe;
 pub mod q8;
 pub mod silu_mul;
@@ -10,9 +11,12 @@ use crate::op::spec::Described;
 /// Every operation there is, in the order of lists.
 pub fn all() -> &'static [&'static dyn Operation] {
     &[
+        &Described::<gemm::Gemm>::OP,
         &Described::<moe::MoeCombine>::OP,
         &Described::<moe::MoeRouter>::OP,
         &Described::<moe::MoeSort>::OP,
+    &[&q8::Q8MatmulOp]
+    &[
         &q8::Q8MatmulOp,
         &Described::<silu_mul::SiluMul>::OP,
     ]

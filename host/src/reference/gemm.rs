@@ -36,7 +36,11 @@ impl Number for bf16 {
 
 impl Number for f16 {
     fn rounded(v: f32) -> Self {
-        if v.is_nan() { f16::from_bits(0x7FFF) } else { f16::from_f32(v) }
+        if v.is_nan() {
+            f16::from_bits(0x7FFF)
+        } else {
+            f16::from_f32(v)
+        }
     }
 
     fn value(self) -> f32 {

@@ -19,14 +19,25 @@ fn bound(k: usize, magnitude: f64) -> f64 {
 fn near<T: Number + crate::op::data::Float>(m: usize, n: usize, k: usize) {
     let (a, w): (Vec<T>, Vec<T>) = (draw(1, "a", m, k), draw(1, "w", n, k));
     let (bias, residual) = (None, None);
-    let operands = Operands { a: &a, w: &w, bias, residual, m, n, k };
+    let operands = Operands {
+        a: &a,
+        w: &w,
+        bias,
+        residual,
+        m,
+        n,
+        k,
+    };
     let places = operands.everywhere();
     let y = operands.f32_at(&places).unwrap();
     for (&(row, column), y) in places.iter().zip(y) {
         let products = (0..k).map(|i| f64::from(a[row * k + i].value()) * f64::from(w[column * k + i].value()));
         let (exact, magnitude) = products.fold((0.0, 0.0), |(s, t), p| (s + p, t + p.abs()));
         let bound = bound(k, magnitude);
-        assert!((f64::from(y) - exact).abs() <= bound, "[{row}][{column}]: {y} and {exact}, bound {bound}");
+        assert!(
+            (f64::from(y) - exact).abs() <= bound,
+            "[{row}][{column}]: {y} and {exact}, bound {bound}"
+        );
     }
 }
 
@@ -43,7 +54,15 @@ fn a_missing_term_is_outside_of_the_bound() {
     // What the bound must be good for: one product of 256 left out shows.
     let (a, w): (Vec<bf16>, Vec<bf16>) = (vec![bf16::ONE; 256], vec![bf16::ONE; 256]);
     let (bias, residual, m, n) = (None, None, 1, 1);
-    let operands = Operands { a: &a, w: &w, bias, residual, m, n, k: 256 };
+    let operands = Operands {
+        a: &a,
+        w: &w,
+        bias,
+        residual,
+        m,
+        n,
+        k: 256,
+    };
     let y = operands.f32_at(&[(0, 0)]).unwrap()[0];
     assert_eq!(y, 256.0);
     assert!((f64::from(y) - 255.0).abs() > bound(256, 256.0));
@@ -53,29 +72,77 @@ fn a_missing_term_is_outside_of_the_bound() {
 fn bias_and_residual_round_where_the_contract_says() {
     let one = [bf16::ONE];
     let tiny = [bf16::from_f32(2f32.powi(-8))];
-    let operands = Operands { a: &one, w: &one, bias: Some(&tiny), residual: Some(&tiny), m: 1, n: 1, k: 1 };
+    let operands = Operands {
+        a: &one,
+        w: &one,
+        bias: Some(&tiny),
+        residual: Some(&tiny),
+        m: 1,
+        n: 1,
+        k: 1,
+    };
     // 1 + 2^-8 is a tie and goes to 1; again with the residual. Rounded once, it would be 1 + 2^-7.
     assert_eq!(operands.at(&[(0, 0)]).unwrap(), [bf16::ONE]);
-    let without = Operands { residual: None, ..operands };
+    let without = Operands {
+        residual: None,
+        ..operands
+    };
     assert_eq!(without.f32_at(&[(0, 0)]).unwrap(), [1.0 + 2f32.powi(-8)]);
 }
 
 #[test]
 fn what_is_no_number_is_stored_as_one_pattern() {
     let (nan, one) = ([f16::from_bits(0xFE01)], [f16::ONE]);
-    let operands = Operands { a: &nan, w: &one, bias: None, residual: None, m: 1, n: 1, k: 1 };
+    let operands = Operands {
+        a: &nan,
+        w: &one,
+        bias: None,
+        residual: None,
+        m: 1,
+        n: 1,
+        k: 1,
+    };
     assert_eq!(operands.at(&[(0, 0)]).unwrap()[0].to_bits(), 0x7FFF);
     assert_eq!(operands.f32_at(&[(0, 0)]).unwrap()[0].to_bits(), 0x7FFF_FFFF);
     let negative = [f16::from_bits(0xFC00)];
-    let biased = Operands { a: &one, bias: Some(&negative), residual: Some(&[f16::INFINITY]), ..operands };
+    let biased = Operands {
+        a: &one,
+        bias: Some(&negative),
+        residual: Some(&[f16::INFINITY]),
+        ..operands
+    };
     assert_eq!(biased.at(&[(0, 0)]).unwrap()[0].to_bits(), 0x7FFF);
 }
 
 #[test]
 fn data_that_does_not_fit_is_named() {
     let x = [bf16::ONE; 6];
-    let operands = Operands { a: &x, w: &x, bias: None, residual: None, m: 2, n: 3, k: 2 };
-    assert!(operands.at(&[(0, 0)]).unwrap_err().to_string().contains("a has 6 elements"));
-    let operands = Operands { m: 3, residual: Some(&x), ..operands };
-    assert!(operands.at(&[(0, 0)]).unwrap_err().to_string().contains("residual has 6"));
+    let operands = Operands {
+        a: &x,
+        w: &x,
+        bias: None,
+        residual: None,
+        m: 2,
+        n: 3,
+        k: 2,
+    };
+    assert!(
+        operands
+            .at(&[(0, 0)])
+            .unwrap_err()
+            .to_string()
+            .contains("a has 6 elements")
+    );
+    let operands = Operands {
+        m: 3,
+        residual: Some(&x),
+        ..operands
+    };
+    assert!(
+        operands
+            .at(&[(0, 0)])
+            .unwrap_err()
+            .to_string()
+            .contains("residual has 6")
+    );
 }

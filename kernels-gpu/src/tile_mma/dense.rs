@@ -84,7 +84,11 @@ impl<R: Fn(u32) -> *const u16 + Copy> Operand for Dense<R> {
             let there = !lane[i].is_null() && first < self.k;
             let from = lane[i].wrapping_add(first as usize);
             if self.wide {
-                let (from, bytes) = if there { (from, 16) } else { (core::ptr::without_provenance(16), 0) };
+                let (from, bytes) = if there {
+                    (from, 16)
+                } else {
+                    (core::ptr::without_provenance(16), 0)
+                };
                 // SAFETY: k is a multiple of 8, so the chunk is inside the row or beyond it; the addresses are aligned. The
                 // stage is free.
                 unsafe { shared::copy_async16_zfill(to, from.cast(), bytes) };

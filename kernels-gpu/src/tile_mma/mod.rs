@@ -180,7 +180,10 @@ impl<const MT: usize, const NT: usize, const WM: u32, const WN: u32, const KS: u
         const {
             assert!(NT == 1 || NT % 2 == 0, "columns are loaded one MMA or two at a time");
             assert!(STAGES >= 2 && STAGES <= 5, "the ring has two to five stages");
-            assert!(KS == 2 || KS == 4 || KS == 8, "the swizzle is for rows of 4, 8 or 16 chunks");
+            assert!(
+                KS == 2 || KS == 4 || KS == 8,
+                "the swizzle is for rows of 4, 8 or 16 chunks"
+            );
         }
         // SAFETY: plain numbers, for which all zeroes is a value. Not an array literal: that would stay in local memory.
         let mut sums: Self::Sums = unsafe { core::mem::zeroed() };
@@ -253,7 +256,11 @@ impl<const MT: usize, const NT: usize, const WM: u32, const WN: u32, const KS: u
         let mut item = thread::thread_idx_x();
         while item < Self::ROWS * Self::COLUMNS / 4 {
             let (row, column) = (item / (Self::COLUMNS / 4), item % (Self::COLUMNS / 4) * 4);
-            f(row, column, tile.add(row * pitch::<Self>() + column).cast::<F32x4>().load().0);
+            f(
+                row,
+                column,
+                tile.add(row * pitch::<Self>() + column).cast::<F32x4>().load().0,
+            );
             item += Self::THREADS;
         }
     }

@@ -73,7 +73,12 @@ impl Output {
     /// They are inside the tensors, and aligned to what is moved.
     #[inline(always)]
     unsafe fn store_four<E: Element>(&self, at: usize, column: u32, acc: [f32; 4]) {
-        let mut v = [self.scaled(acc[0]), self.scaled(acc[1]), self.scaled(acc[2]), self.scaled(acc[3])];
+        let mut v = [
+            self.scaled(acc[0]),
+            self.scaled(acc[1]),
+            self.scaled(acc[2]),
+            self.scaled(acc[3]),
+        ];
         // SAFETY: the caller's promise.
         unsafe {
             if !self.bias.is_null() {

@@ -65,14 +65,22 @@ mod tests {
         let (mut low, mut high) = (0u16, infinity);
         while low < high {
             let middle = low + (high - low) / 2;
-            if value(middle) < magnitude { low = middle + 1 } else { high = middle }
+            if value(middle) < magnitude {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         if low == 0 || value(low) == magnitude {
             return sign | low;
         }
         // One step above the largest finite number stands for infinity.
         let top = value(infinity - 1);
-        let upper = if low == infinity { top + (top - value(infinity - 2)) } else { value(low) };
+        let upper = if low == infinity {
+            top + (top - value(infinity - 2))
+        } else {
+            value(low)
+        };
         let (down, up) = (magnitude - value(low - 1), upper - magnitude);
         let take_low = down < up || (down == up && (low - 1) % 2 == 0);
         sign | if take_low { low - 1 } else { low }
@@ -95,10 +103,18 @@ mod tests {
             for shift in [0, 16] {
                 let (p, q) = ((a >> shift) as u16, (b >> shift) as u16);
                 let exact = bf16::from_bits(p).to_f64() * bf16::from_bits(q).to_f64();
-                let want = if exact.is_nan() { 0x7fff } else { nearest(exact, |v| bf16::from_bits(v).to_f64(), 0x7f80) };
+                let want = if exact.is_nan() {
+                    0x7fff
+                } else {
+                    nearest(exact, |v| bf16::from_bits(v).to_f64(), 0x7f80)
+                };
                 assert_eq!((x >> shift) as u16, want, "bf16 {p:04x} * {q:04x}");
                 let exact = f16::from_bits(p).to_f64() * f16::from_bits(q).to_f64();
-                let want = if exact.is_nan() { 0x7fff } else { nearest(exact, |v| f16::from_bits(v).to_f64(), 0x7c00) };
+                let want = if exact.is_nan() {
+                    0x7fff
+                } else {
+                    nearest(exact, |v| f16::from_bits(v).to_f64(), 0x7c00)
+                };
                 assert_eq!((y >> shift) as u16, want, "f16 {p:04x} * {q:04x}");
             }
         }
