@@ -6,6 +6,7 @@ pub mod gemm;
 pub mod mma;
 pub mod moe;
 pub mod norms;
+pub mod nvfp4;
 pub mod q8;
 pub mod rows;
 pub mod silu_mul;
