@@ -54,13 +54,23 @@ struct Args {
 /// The tensors have the shapes of the module's table.
 #[inline(always)]
 unsafe fn body<E: Element, T: Block>(args: Args, out: Output) {
-    let Args { a, codes, scales, m, n, k } = args;
+    let Args {
+        a,
+        codes,
+        scales,
+        m,
+        n,
+        k,
+    } = args;
     let (row, column) = place::<T>(thread::block_idx_x(), m, n);
     let rows = Dense::new(rows_of(a, row, m, k), k, is_wide(a, k));
     let weights = move |r: u32| {
         let row = (column + r) as usize;
         if column + r < n {
-            (codes.wrapping_add(row * (k / 2) as usize), scales.wrapping_add(row * (k / 16) as usize))
+            (
+                codes.wrapping_add(row * (k / 2) as usize),
+                scales.wrapping_add(row * (k / 16) as usize),
+            )
         } else {
             (core::ptr::null(), core::ptr::null())
         }

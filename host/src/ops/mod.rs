@@ -15,8 +15,6 @@ pub fn all() -> &'static [&'static dyn Operation] {
         &Described::<moe::MoeCombine>::OP,
         &Described::<moe::MoeRouter>::OP,
         &Described::<moe::MoeSort>::OP,
-    &[&q8::Q8MatmulOp]
-    &[
         &q8::Q8MatmulOp,
         &Described::<silu_mul::SiluMul>::OP,
     ]

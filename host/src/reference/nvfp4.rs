@@ -90,7 +90,11 @@ impl Weights<'_> {
     /// A tensor that does not have its shape.
     pub fn dequantised<T: Number>(&self) -> Result<Vec<T>, ReferenceError> {
         expect("codes", self.codes.len(), &[("n", self.n), ("k / 2", self.k / 2)])?;
-        expect("scales", self.scales.len(), &[("n", self.n), ("k / 16", self.k / BLOCK)])?;
+        expect(
+            "scales",
+            self.scales.len(),
+            &[("n", self.n), ("k / 16", self.k / BLOCK)],
+        )?;
         let value = |i: usize| {
             let code = self.codes[i / 2] >> (4 * (i % 2));
             T::rounded(e2m1(code) * e4m3(self.scales[i / BLOCK]))
@@ -162,7 +166,11 @@ pub struct Quantised {
 fn largest(values: &[bf16]) -> f32 {
     values.iter().fold(0.0, |most: f32, v| {
         let v = v.to_f32().abs();
-        if v.is_nan() || most.is_nan() { f32::NAN } else { most.max(v) }
+        if v.is_nan() || most.is_nan() {
+            f32::NAN
+        } else {
+            most.max(v)
+        }
     })
 }
 
