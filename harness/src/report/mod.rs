@@ -1,4 +1,7 @@
-//! `harness report --md`: the README's result table, made from the records, so that no figure is typed by hand.
+//! `harness report --md`: the README's result tables, made from the records, so that no figure is typed by hand: the tuned
+//! kernels', and the plain ones' a model.
+
+mod plain;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +11,7 @@ use host::results::{Kind, Record, slug};
 use crate::cli::ReportArgs;
 use crate::exit::{Exit, usage};
 use crate::provenance::default_results_dir;
+use crate::select::shape_set;
 use crate::store;
 use crate::sweep::{Winner, winner};
 use crate::table::{Format, Table};
@@ -30,7 +34,7 @@ pub fn command(args: &ReportArgs) -> Result<Exit> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read {}", path.display()))
         .map_err(usage)?;
-    let new = replace(&text, &tables(&records))
+    let new = replace(&text, &tables(&records)?)
         .with_context(|| path.display().to_string())
         .map_err(usage)?;
     if new == text {
@@ -96,20 +100,25 @@ impl Row {
 }
 
 /// All devices' tables as Markdown.
-fn tables(records: &[Record]) -> String {
+fn tables(records: &[Record]) -> Result<String> {
     let shown = |r: &&Record| r.kind == Kind::Measured && r.shape.model != NOT_SHOWN && r.bytes_held();
     let mut devices: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for r in records.iter().filter(shown) {
         devices.entry(&r.device.name).or_default().push(r);
     }
     if devices.is_empty() {
-        return "No GPU has been measured yet.\n".into();
+        return Ok("No GPU has been measured yet.\n".into());
     }
-    devices
-        .iter()
-        .map(|(device, records)| device_table(device, records))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let shapes = shape_set(None)?;
+    let mut parts = Vec::new();
+    for (device, records) in &devices {
+        let (plain, tuned): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|r| plain::is_plain(r));
+        if !tuned.is_empty() {
+            parts.push(device_table(device, &tuned));
+        }
+        parts.extend(Some(plain::tables(&plain, &shapes)?).filter(|text| !text.is_empty()));
+    }
+    Ok(parts.join("\n"))
 }
 
 fn device_table(device: &str, records: &[&Record]) -> String {
@@ -219,6 +228,6 @@ mod tests {
 
     #[test]
     fn without_records_it_says_so() {
-        assert_eq!(tables(&[]), "No GPU has been measured yet.\n");
+        assert_eq!(tables(&[]).expect("no records"), "No GPU has been measured yet.\n");
     }
 }
