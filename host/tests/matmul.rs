@@ -40,3 +40,13 @@ fn cases_hold(name: &str, count: usize) {
 fn gemm_gives_the_references_bytes() {
     cases_hold("gemm", 60);
 }
+
+#[test]
+fn nvfp4_matmul_gives_the_references_bytes() {
+    cases_hold("nvfp4_matmul", 60);
+}
+
+#[test]
+fn nvfp4_quantize_gives_the_references_bytes() {
+    cases_hold("nvfp4_quantize", 60);
+}

@@ -28,6 +28,7 @@ pub mod moe_router;
 pub mod moe_sort;
 mod norm;
 pub mod nvfp4_matmul;
+pub mod nvfp4_quantize;
 pub mod q8;
 mod q8_args;
 pub mod q8_config;

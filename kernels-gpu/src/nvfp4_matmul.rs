@@ -25,7 +25,7 @@ use cuda_std::{kernel, mem, thread};
 
 use crate::gemm::{Choice, place};
 use crate::tile_mma::{
-    Bf16, Block, Dense, Element, F16, Middle, Nvfp4, Output, Scale, Thin, Wide, is_wide, rows_of, shared_bytes,
+    Bf16, Block, Dense, Element, F16, Middle, Nvfp4, Output, Scale, ThinPacked, Wide, is_wide, rows_of, shared_bytes,
 };
 
 /// Dynamic shared memory of a block in bytes.
@@ -35,7 +35,7 @@ pub fn shared(choice: Choice) -> u32 {
     match choice {
         Choice::Wide => shared_bytes::<Wide, Rows, Columns>(),
         Choice::Middle => shared_bytes::<Middle, Rows, Columns>(),
-        Choice::Thin => shared_bytes::<Thin, Rows, Columns>(),
+        Choice::Thin => shared_bytes::<ThinPacked, Rows, Columns>(),
     }
 }
 
@@ -119,8 +119,8 @@ macro_rules! kernels {
 kernels! {
     nvfp4_matmul_bf16_wide(Bf16, Wide, 256, 2);
     nvfp4_matmul_bf16_middle(Bf16, Middle, 128, 3);
-    nvfp4_matmul_bf16_thin(Bf16, Thin, 128, 4);
+    nvfp4_matmul_bf16_thin(Bf16, ThinPacked, 128, 3);
     nvfp4_matmul_f16_wide(F16, Wide, 256, 2);
     nvfp4_matmul_f16_middle(F16, Middle, 128, 3);
-    nvfp4_matmul_f16_thin(F16, Thin, 128, 4);
+    nvfp4_matmul_f16_thin(F16, ThinPacked, 128, 3);
 }

@@ -2,6 +2,7 @@
 
 pub mod gemm;
 pub mod moe;
+pub mod nvfp4;
 pub mod q8;
 pub mod silu_mul;
 
@@ -15,6 +16,8 @@ pub fn all() -> &'static [&'static dyn Operation] {
         &Described::<moe::MoeCombine>::OP,
         &Described::<moe::MoeRouter>::OP,
         &Described::<moe::MoeSort>::OP,
+        &Described::<nvfp4::Nvfp4Matmul>::OP,
+        &Described::<nvfp4::Nvfp4Quantize>::OP,
         &q8::Q8MatmulOp,
         &Described::<silu_mul::SiluMul>::OP,
     ]

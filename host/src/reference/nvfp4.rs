@@ -174,6 +174,39 @@ fn largest(values: &[bf16]) -> f32 {
     })
 }
 
+/// The tensor scale of a matrix, as [`quantise`] says it.
+pub fn tensor_scale(x: &[bf16], convention: Convention) -> f32 {
+    let most = largest(x);
+    let s = match convention {
+        Convention::ModelOpt => most / 2688.0,
+        Convention::CompressedTensors => {
+            let most = if most.is_nan() { most } else { most.max(2f32.powi(-126)) };
+            let s = to_bf16(to_bf16(1.0 / most).to_f32() * 2688.0).to_f32();
+            if s.is_finite() { s } else { 1.0 }
+        }
+    };
+    if s.is_nan() { NAN } else { s }
+}
+
+/// The scale of a block and the value that its codes count in.
+fn block_scale(block: &[bf16], tensor_scale: f32, convention: Convention) -> (u8, f32) {
+    let a = largest(block);
+    match convention {
+        Convention::ModelOpt => {
+            let v = a / (6.0 * tensor_scale);
+            let v = if v == 0.0 { 1.0 } else { v };
+            let scale = to_e4m3(if v.is_nan() { v } else { v.clamp(2f32.powi(-9), 448.0) });
+            (scale, e4m3(scale) * tensor_scale)
+        }
+        Convention::CompressedTensors => {
+            let v = tensor_scale * to_bf16(a / 6.0).to_f32();
+            let scale = to_e4m3(if v > 448.0 { 448.0 } else { v });
+            let scale = if scale == 0 { 0x20 } else { scale };
+            (scale, e4m3(scale) / tensor_scale)
+        }
+    }
+}
+
 /// Quantises a matrix `[rows][k]` of bf16. A is the largest magnitude of the matrix, a that of a block of 16, x a value; operations
 /// are f32, each rounded once, where nothing else is said.
 /// ```text
@@ -190,37 +223,18 @@ fn largest(values: &[bf16]) -> f32 {
 /// `x` is not `rows * k` long.
 pub fn quantise(x: &[bf16], rows: usize, k: usize, convention: Convention) -> Result<Quantised, ReferenceError> {
     expect("x", x.len(), &[("rows", rows), ("k", k)])?;
-    let most = largest(x);
-    let tensor_scale = match convention {
-        Convention::ModelOpt => most / 2688.0,
-        Convention::CompressedTensors => {
-            let most = if most.is_nan() { most } else { most.max(2f32.powi(-126)) };
-            let s = to_bf16(to_bf16(1.0 / most).to_f32() * 2688.0).to_f32();
-            if s.is_finite() { s } else { 1.0 }
-        }
-    };
-    let tensor_scale = if tensor_scale.is_nan() { NAN } else { tensor_scale };
+    Ok(quantise_with(x, tensor_scale(x, convention), convention))
+}
+
+/// [`quantise`] of whole blocks of a matrix whose tensor scale is known.
+pub fn quantise_with(x: &[bf16], tensor_scale: f32, convention: Convention) -> Quantised {
     let mut made = Quantised {
         codes: vec![0; x.len() / 2],
         scales: Vec::with_capacity(x.len() / BLOCK),
         tensor_scale,
     };
     for (b, block) in x.chunks(BLOCK).enumerate() {
-        let a = largest(block);
-        let (scale, unit) = match convention {
-            Convention::ModelOpt => {
-                let v = a / (6.0 * tensor_scale);
-                let v = if v == 0.0 { 1.0 } else { v };
-                let scale = to_e4m3(if v.is_nan() { v } else { v.clamp(2f32.powi(-9), 448.0) });
-                (scale, e4m3(scale) * tensor_scale)
-            }
-            Convention::CompressedTensors => {
-                let v = tensor_scale * to_bf16(a / 6.0).to_f32();
-                let scale = to_e4m3(if v > 448.0 { 448.0 } else { v });
-                let scale = if scale == 0 { 0x20 } else { scale };
-                (scale, e4m3(scale) / tensor_scale)
-            }
-        };
+        let (scale, unit) = block_scale(block, tensor_scale, convention);
         made.scales.push(scale);
         for (i, x) in block.iter().enumerate() {
             let q = x.to_f32() / unit;
@@ -232,7 +246,7 @@ pub fn quantise(x: &[bf16], rows: usize, k: usize, convention: Convention) -> Re
             made.codes[(b * BLOCK + i) / 2] |= code << (4 * (i % 2));
         }
     }
-    Ok(made)
+    made
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub type Wide = Tile<4, 4, 2, 4, 4, 3>;
 pub type Middle = Tile<2, 4, 2, 2, 4, 4>;
 /// 16 x 32, 128 threads: up to 16 rows, bound by the reading of the weights.
 pub type Thin = Tile<1, 1, 1, 4, 8, 4>;
+/// [`Thin`] for packed weights: they are a quarter of the bytes, so it takes twice the stages to have enough of them under way.
+pub type ThinPacked = Tile<1, 1, 1, 4, 8, 8>;
 
 /// One side of a tile: the rows of a stage and who copies them.
 pub trait Side: Copy {
@@ -179,7 +181,7 @@ impl<const MT: usize, const NT: usize, const WM: u32, const WN: u32, const KS: u
     unsafe fn product<E: Element, A: Operand, W: Operand>(a: A, w: W, k: u32) -> Self::Sums {
         const {
             assert!(NT == 1 || NT % 2 == 0, "columns are loaded one MMA or two at a time");
-            assert!(STAGES >= 2 && STAGES <= 5, "the ring has two to five stages");
+            assert!(STAGES >= 2 && STAGES <= 8, "the ring has two to eight stages");
             assert!(
                 KS == 2 || KS == 4 || KS == 8,
                 "the swizzle is for rows of 4, 8 or 16 chunks"
@@ -280,7 +282,10 @@ fn wait_all_but<const STAGES: u32>() {
         2 => shared::copy_async_wait::<0>(),
         3 => shared::copy_async_wait::<1>(),
         4 => shared::copy_async_wait::<2>(),
-        _ => shared::copy_async_wait::<3>(),
+        5 => shared::copy_async_wait::<3>(),
+        6 => shared::copy_async_wait::<4>(),
+        7 => shared::copy_async_wait::<5>(),
+        _ => shared::copy_async_wait::<6>(),
     }
 }
 
