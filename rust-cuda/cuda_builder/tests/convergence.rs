@@ -57,6 +57,10 @@ fn a_collective_between_two_branches_is_not_copied_into_them() {
             ("between_ballot", "vote.sync"),
             ("between_match", "match.any.sync"),
             ("between_mma", "mma.sync"),
+            ("between_mma_bf16", "mma.sync"),
+            ("between_mma_f16", "mma.sync"),
+            ("between_ldmatrix", "ldmatrix.sync"),
+            ("between_ldmatrix_trans", "ldmatrix.sync"),
         ] {
             let (found, _) = places(&ptx, kernel, instruction);
             assert_eq!(
@@ -80,6 +84,10 @@ fn a_collective_does_not_move_to_the_lanes_that_use_its_result() {
             ("used_ballot", "vote.sync"),
             ("used_match", "match.any.sync"),
             ("used_mma", "mma.sync"),
+            ("used_mma_bf16", "mma.sync"),
+            ("used_mma_f16", "mma.sync"),
+            ("used_ldmatrix", "ldmatrix.sync"),
+            ("used_ldmatrix_trans", "ldmatrix.sync"),
         ] {
             let (found, branch) = places(&ptx, kernel, instruction);
             assert!(branch != usize::MAX, "{} {kernel} has no branch:\n{ptx}", image.arch);

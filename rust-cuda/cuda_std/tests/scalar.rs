@@ -36,8 +36,72 @@ fn pairs_are_low_half_first() {
     assert_eq!(float::bf16x2_to_f32(0xc000_3f80), [1.0, -2.0]);
 }
 
+/// Sign, exponent with this bias, and fraction, by their definition.
+fn defined(bits: u32, exponent_bits: u32, fraction_bits: u32, bias: i32) -> f64 {
+    let field = (bits >> fraction_bits & ((1 << exponent_bits) - 1)) as i32;
+    let fraction = f64::from(bits & ((1 << fraction_bits) - 1)) / f64::from(1 << fraction_bits);
+    let sign = if bits >> (exponent_bits + fraction_bits) & 1 == 0 {
+        1.0
+    } else {
+        -1.0
+    };
+    sign * if field == 0 {
+        fraction * 2f64.powi(1 - bias)
+    } else {
+        (1.0 + fraction) * 2f64.powi(field - bias)
+    }
+}
+
+#[test]
+fn every_e4m3() {
+    for bits in 0..=u8::MAX {
+        let value = float::e4m3_to_f32(bits);
+        if bits & 0x7f == 0x7f {
+            assert_eq!(value.to_bits(), 0x7fff_ffff, "{bits:#04x}");
+        } else {
+            assert_eq!(
+                value.to_bits(),
+                (defined(bits.into(), 4, 3, 7) as f32).to_bits(),
+                "{bits:#04x}"
+            );
+        }
+    }
+    assert_eq!(
+        (float::e4m3_to_f32(0x7e), float::e4m3_to_f32(0x01)),
+        (448.0, 0.001953125)
+    );
+}
+
+#[test]
+fn every_e2m1() {
+    let listed = [
+        0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0f32,
+    ];
+    for (bits, want) in (0u32..).zip(listed) {
+        // The upper bits are those of other elements of a packed word.
+        for others in [0, 0xffff_fff0] {
+            assert_eq!(float::e2m1_to_f32(bits | others).to_bits(), want.to_bits(), "{bits}");
+        }
+        assert_eq!(f64::from(want), defined(bits, 2, 1, 1));
+    }
+}
+
 fn check_rounding(x: f32) {
     let (h, b) = (float::f32_to_f16(x), float::f32_to_bf16(x));
+    // Packed, each half rounds as it does alone, whatever the other one is.
+    let halves = |packed: u32| (packed as u16, (packed >> 16) as u16);
+    let y = -1.0 - x;
+    let (h_of_y, b_of_y) = (float::f32_to_f16(y), float::f32_to_bf16(y));
+    assert_eq!(
+        halves(float::f32x2_to_f16x2(x, y)),
+        (h.to_bits(), h_of_y.to_bits()),
+        "{x:e} and {y:e}"
+    );
+    assert_eq!(
+        halves(float::f32x2_to_bf16x2(x, y)),
+        (b.to_bits(), b_of_y.to_bits()),
+        "{x:e} and {y:e}"
+    );
     if x.is_nan() {
         assert_eq!((h.to_bits(), b.to_bits()), (0x7fff, 0x7fff), "{:#010x}", x.to_bits());
     } else {

@@ -4,12 +4,15 @@
 //!
 //! 1. If a factor or c is a NaN, a zero meets an infinity in a product, or infinities of both signs meet in the sum, d is the NaN
 //!    0x7fffffff. Else if anything is infinite, so is d.
-//! 2. A factor is an integer times a power of two, with the exponent of its encoding: a subnormal is not normalised. A product has
-//!    the product of the integers and the sum of the exponents, so that its significand lies below 4. It is not normalised.
-//! 3. E is the largest exponent of the products that are not zero ([`ZeroProducts`]), of c, and of [`TensorCore::exponent_floor`].
+//! 2. A factor is an integer times a power of two, with the exponent of its encoding: a subnormal one is not normalised, nor is c.
+//!    A product has the product of the integers and the sum of the exponents, so that its significand lies below 4. It is not
+//!    normalised.
+//! 3. E is the largest exponent of c and the products, those dropped that are zero.
 //! 4. Each addend is truncated toward zero to a multiple of 2^(E - F), F being [`TensorCore::fraction_bits`]; the sum is exact.
-//! 5. d is the sum truncated toward zero to an `f32`, subnormal or not; a sum of 2^128 or more is infinite. A sum of zero is
-//!    +0 ([`ZeroSum`]).
+//! 5. d is the sum truncated toward zero to an `f32`, subnormal or not; a sum of 2^128 or more is infinite. A zero is always +0.
+//!
+//! `docs/tensor-cores.md` says how each of these was asked of an H200. The other fields of [`TensorCore`] are what other answers
+//! would have meant: with them `harness probe` tells what a GPU that disagrees does.
 //!
 //! Steps of a chain take the products in ascending k. `host::reference` has an implementation of its own, and the two are compared
 //! with each other and with what GPUs answered.
@@ -19,6 +22,9 @@ mod vector;
 /// The most products of one step.
 const MOST: usize = 16;
 
+/// An exponent floor below the exponent of every product (-252 at least), which thus is none.
+pub const NO_FLOOR: i32 = -300;
+
 /// A generation of tensor cores, for factors of `f16` and `bf16` and an accumulator of `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorCore {
@@ -26,7 +32,7 @@ pub struct TensorCore {
     pub products: usize,
     /// F: addends are multiples of 2^(E - F).
     pub fraction_bits: u32,
-    /// The least E, whatever the addends: -600 to 0.
+    /// The least E, whatever the addends: [`NO_FLOOR`] to 0.
     pub exponent_floor: i32,
     /// Whether a product that is zero has an exponent.
     pub zero_products: ZeroProducts,
@@ -63,7 +69,7 @@ impl TensorCore {
     pub const HOPPER: TensorCore = TensorCore {
         products: 16,
         fraction_bits: 25,
-        exponent_floor: -126,
+        exponent_floor: NO_FLOOR,
         zero_products: ZeroProducts::Dropped,
         zero_sum: ZeroSum::Positive,
     };
@@ -150,7 +156,7 @@ const NAN: f32 = f32::from_bits(0x7fff_ffff);
 /// `[m][n]`.
 ///
 /// # Panics
-/// If [`TensorCore::products`] does not divide 16, or the exponent floor is not within -600 and 0.
+/// If [`TensorCore::products`] does not divide 16, or the exponent floor is not within [`NO_FLOOR`] and 0.
 pub fn m16n8k16(
     core: TensorCore,
     format: Format,
@@ -164,8 +170,8 @@ pub fn m16n8k16(
         core.products
     );
     assert!(
-        (-600..=0).contains(&core.exponent_floor),
-        "an exponent floor of {}: it must be within -600 and 0",
+        (NO_FLOOR..=0).contains(&core.exponent_floor),
+        "an exponent floor of {}: it must be within {NO_FLOOR} and 0",
         core.exponent_floor
     );
     vector::m16n8k16(core, format, a, b, c)
@@ -252,5 +258,6 @@ fn truncate(sum: f64, exponent: i32) -> f32 {
     let nearest = x as f32;
     // One step back where the nearest one lies beyond, but to the largest finite one only from below 2^128.
     let beyond = f64::from(nearest).abs() > x.abs() && x.abs() < 2f64.powi(128);
-    f32::from_bits(nearest.to_bits() - u32::from(beyond))
+    // + 0.0 makes +0 of a -0, to which a negative sum may have been truncated.
+    f32::from_bits(nearest.to_bits() - u32::from(beyond)) + 0.0
 }

@@ -151,23 +151,32 @@ fn step<const P: usize>(
             e[n] = e[n].max(row[k].1 + columns.exponent[k][n]);
         }
     }
-    let mut sums = [[0i32; 8]; 2];
-    for k in first..first + P {
-        let half = &mut sums[(k - first) / 8];
-        for n in 0..8 {
-            let magnitude = (row[k].0 * columns.magnitude[k][n]) as u32;
-            let below = (e[n] - row[k].1 - columns.exponent[k][n]).min(31) as u32;
-            let sign = row[k].2 ^ columns.sign[k][n];
-            half[n] += ((magnitude >> below) as i32 ^ sign) - sign;
-        }
-    }
+    let half = P.div_ceil(2);
+    let low = sums(row, columns, first..first + half, &e);
+    let high = sums(row, columns, first + half..first + P, &e);
     let mut d = [0.0; 8];
     for n in 0..8 {
         let below = (e[n] - c_exponent[n]).clamp(0, 31) as u32;
         let sign = c[n].to_bits() as i32 >> 31;
         let units = ((addend[n] as u32 >> below) as i32 ^ sign) - sign;
-        let sum = f64::from(sums[0][n]) + f64::from(sums[1][n]) + f64::from(units);
+        let sum = f64::from(low[n]) + f64::from(high[n]) + f64::from(units);
         d[n] = truncate(sum, e[n] - core.fraction_bits as i32);
     }
     d
+}
+
+/// The sums of at most 8 products of each output, in units of 2^(E - F).
+#[inline(always)]
+fn sums(row: &[(i32, i32, i32); 16], columns: &Columns, range: std::ops::Range<usize>, e: &[i32; 8]) -> [i32; 8] {
+    let mut sums = [0; 8];
+    for k in range {
+        let (magnitude, exponent, sign) = row[k];
+        for n in 0..8 {
+            let product = (magnitude * columns.magnitude[k][n]) as u32;
+            let below = (e[n] - exponent - columns.exponent[k][n]).min(31) as u32;
+            let sign = sign ^ columns.sign[k][n];
+            sums[n] += ((product >> below) as i32 ^ sign) - sign;
+        }
+    }
+    sums
 }

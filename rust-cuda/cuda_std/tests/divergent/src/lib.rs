@@ -7,7 +7,7 @@
 
 /// Collectives between two branches.
 pub mod between {
-    use cuda_std::mma::m16n8k32_s8;
+    use cuda_std::mma::{m16n8k16_bf16, m16n8k16_f16, m16n8k32_s8};
     use cuda_std::{kernel, mem, shared, thread, warp};
 
     macro_rules! between {
@@ -48,13 +48,17 @@ pub mod between {
         between_ballot(i) warp::ballot(i & 1 == 0);
         between_match(i) warp::match_any(i / 3);
         between_mma(i) m16n8k32_s8(&[[i; 4]], &[[i; 2]], &[[0; 4]])[0][0] as u32;
+        between_mma_bf16(i) m16n8k16_bf16(&[[i; 4]], &[[i; 2]], &[[0.0; 4]])[0][0].to_bits();
+        between_mma_f16(i) m16n8k16_f16(&[[i; 4]], &[[i; 2]], &[[0.0; 4]])[0][0].to_bits();
+        between_ldmatrix(i) shared::ldmatrix_x4(shared::dynamic().add(i * 16))[0];
+        between_ldmatrix_trans(i) shared::ldmatrix_x1_trans(shared::dynamic().add(i * 16))[0];
     }
 }
 
 /// Collectives whose result only some lanes use.
 pub mod used {
-    use cuda_std::mma::m16n8k32_s8;
-    use cuda_std::{kernel, mem, thread, warp};
+    use cuda_std::mma::{m16n8k16_bf16, m16n8k16_f16, m16n8k32_s8};
+    use cuda_std::{kernel, mem, shared, thread, warp};
 
     macro_rules! used {
         ($($name:ident($i:ident) $value:expr;)*) => {$(
@@ -80,5 +84,9 @@ pub mod used {
         used_ballot(i) warp::ballot(i & 1 == 0);
         used_match(i) warp::match_any(i / 3);
         used_mma(i) m16n8k32_s8(&[[i; 4]], &[[i; 2]], &[[0; 4]])[0][0] as u32;
+        used_mma_bf16(i) m16n8k16_bf16(&[[i; 4]], &[[i; 2]], &[[0.0; 4]])[0][0].to_bits();
+        used_mma_f16(i) m16n8k16_f16(&[[i; 4]], &[[i; 2]], &[[0.0; 4]])[0][0].to_bits();
+        used_ldmatrix(i) shared::ldmatrix_x4(shared::dynamic().add(i * 16))[0];
+        used_ldmatrix_trans(i) shared::ldmatrix_x1_trans(shared::dynamic().add(i * 16))[0];
     }
 }

@@ -4,13 +4,16 @@
 //! other: here a number is an exact `f64`, its place is known by its value, and the end is integer arithmetic; there significands
 //! are integers and the end is done in floating point.
 //!
-//! A step of P products and c (P = 16 on Hopper, 8 on Ampere): with E the largest exponent of c, of the products that are not zero,
-//! and -126, every addend is truncated toward zero to a multiple of 2^(E - F) (F = 25 on Hopper, 24 on Ampere), the sum is exact, and
-//! the result is the sum truncated toward zero to f32. A product's exponent is the sum of its factors' exponents; a subnormal has
+//! A step of P products and c (P = 16 on Hopper, 8 on Ampere): with E the largest exponent of c and the products, of those that are
+//! not zero, every addend is truncated toward zero to a multiple of 2^(E - F) (F = 25 on Hopper, 24 on Ampere), the sum is exact, and
+//! the result is the sum truncated toward zero to f32, where a zero is +0. A product's exponent is the sum of its factors' exponents; a subnormal has
 //! that of the smallest normal number.
 
+mod gemm;
+
+pub use gemm::{gemm, gemm_bf16, gemm_f16};
+
 use half::{bf16, f16};
-use std::num::NonZeroUsize;
 
 /// Whose tensor cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +45,8 @@ impl Arch {
 /// The NaN that tensor cores make.
 const NAN: f32 = f32::from_bits(0x7FFF_FFFF);
 
-/// The least exponent a step is done at: that of c when it is zero or subnormal.
-const LEAST: i32 = -126;
+/// Below the exponent of every product (-252 at least): where a step is done that has only zeros.
+const LEAST: i32 = -300;
 
 /// A factor as the tensor core sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,7 +90,7 @@ impl Element for f16 {
 
 /// One fused step: `c` plus the products of `a` and `b`, which are [`Arch::products`] long (or shorter: the rest are zeros).
 pub fn step(arch: Arch, a: &[Factor], b: &[Factor], c: f32) -> f32 {
-    let accumulator = Factor::new(f64::from(c), LEAST);
+    let accumulator = Factor::new(f64::from(c), -126);
     let mut largest = accumulator.exponent.max(LEAST);
     // Finite factors give finite f64 products, so that the plain sum is finite unless something was not.
     let mut plain_sum = accumulator.value;
@@ -113,7 +116,7 @@ fn power_of_two(n: i32) -> f64 {
     f64::from_bits(((n + 1023) as u64) << 52)
 }
 
-/// `units * 2^last` truncated toward zero to an f32; infinite from 2^128 on. No units are +0.
+/// `units * 2^last` truncated toward zero to an f32; infinite from 2^128 on. What becomes zero is +0.
 fn truncate(units: i64, last: i32) -> f32 {
     if units == 0 {
         return 0.0;
@@ -131,6 +134,9 @@ fn truncate(units: i64, last: i32) -> f32 {
     } else {
         (magnitude << (last - last_kept)) as u32
     };
+    if significand == 0 {
+        return 0.0;
+    }
     let exponent_field = (leading.max(-126) + 127) as u32;
     // The leading bit of a normal number is not stored; without it, it is a subnormal one, of field 0.
     let bits = if significand >> 23 == 1 {
@@ -176,53 +182,4 @@ pub fn dot_f16(a: &[u16], b: &[u16], c: f32) -> f32 {
     assert_eq!(a.len(), b.len(), "rows of a dot product");
     let row = |bits: &[u16]| -> Vec<Factor> { bits.iter().map(|b| f16::from_bits(*b).factor()).collect() };
     chain(Arch::Hopper, &row(a), &row(b), c)
-}
-
-/// D = A * B^T on Hopper, `d[m][n]` from zero: A `[M][K]`, B `[N][K]`, both row-major, over all cores.
-///
-/// # Panics
-/// If a matrix has no rows of K elements. K = 0 gives zeros only if M and N are known: use a matrix of no columns elsewhere.
-pub fn gemm<T: Element>(a: &[T], b: &[T], k: usize) -> Vec<f32> {
-    assert!(
-        k > 0 && a.len().is_multiple_of(k) && b.len().is_multiple_of(k),
-        "matrices of {} and {} elements have no rows of {k}",
-        a.len(),
-        b.len()
-    );
-    let (m, n) = (a.len() / k, b.len() / k);
-    let (a, b) = (factors(a), factors(b));
-    let mut d = vec![0.0; m * n];
-    if d.is_empty() {
-        return d;
-    }
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let part = d.len().div_ceil(cores);
-    std::thread::scope(|scope| {
-        for (i, outputs) in d.chunks_mut(part).enumerate() {
-            let (a, b) = (&a, &b);
-            scope.spawn(move || {
-                for (at, output) in outputs.iter_mut().enumerate() {
-                    let (row, column) = ((i * part + at) / n, (i * part + at) % n);
-                    *output = chain(Arch::Hopper, &a[row * k..][..k], &b[column * k..][..k], 0.0);
-                }
-            });
-        }
-    });
-    d
-}
-
-/// [`gemm`] of bf16.
-///
-/// # Panics
-/// As [`gemm`].
-pub fn gemm_bf16(a: &[bf16], b: &[bf16], k: usize) -> Vec<f32> {
-    gemm(a, b, k)
-}
-
-/// [`gemm`] of f16.
-///
-/// # Panics
-/// As [`gemm`].
-pub fn gemm_f16(a: &[f16], b: &[f16], k: usize) -> Vec<f32> {
-    gemm(a, b, k)
 }
