@@ -22,9 +22,12 @@ macro_rules! operations {
 }
 
 operations! {
+    gemm
     moe_combine
     moe_router
     moe_sort
+    nvfp4_matmul
+    nvfp4_quantize
     silu_mul
 }
 

@@ -75,6 +75,7 @@ fn fates(configs: &[&str]) -> Vec<(String, Event)> {
         .iter()
         .map(|id| ConfigInfo {
             id: id.to_string(),
+            plain: false,
             ..host::ops::all()[0].configs().remove(0)
         })
         .collect();

@@ -147,7 +147,7 @@ fn a_wrong_file_says_where() {
         (
             "'q8_matmul'",
             "'q9'",
-            "[[op]] 1 \"a\": op: \"q9\" is not known; known are: q8_matmul",
+            "[[op]] 1 \"a\": op: \"q9\" is not known; known are: ",
         ),
         ("name = 'a'", "", "t.toml: [[op]] 1: name: is missing"),
         ("name = 'a'", "name = 5", "t.toml: [[op]] 1: name: must be a text"),
