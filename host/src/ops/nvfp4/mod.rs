@@ -6,7 +6,7 @@ mod weights;
 
 pub use matmul::Nvfp4Matmul;
 pub use quantize::Nvfp4Quantize;
-pub use weights::{Convention, Nvfp4Matrix, Nvfp4Tensors};
+pub use weights::{Convention, Matmul, Nvfp4Matrix, Nvfp4Tensors};
 
 /// Values of a block, which share a scale.
 pub const BLOCK: u32 = kernels_gpu::nvfp4_quantize::BLOCK;
