@@ -12,6 +12,8 @@
 
 pub mod accept_draft;
 pub mod argmax;
+pub mod attn;
+pub mod attn_prefill;
 pub mod embedding;
 pub mod gated_rms_norm;
 pub mod gdn;
