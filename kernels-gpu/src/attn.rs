@@ -176,7 +176,7 @@ impl<T: Half> Args<T> {
     /// As [`Self::sequence`], and 0 <= p < `seq.len`.
     #[inline(always)]
     #[track_caller]
-    unsafe fn row_of<const D: u32>(&self, seq: Sequence, kv_head: u32, p: u32) -> usize {
+    pub(crate) unsafe fn row_of<const D: u32>(&self, seq: Sequence, kv_head: u32, p: u32) -> usize {
         let entry = seq.index as usize * self.max_pages as usize + (p >> self.page_shift) as usize;
         // SAFETY: the table has an entry for every page that the sequence has positions in.
         let page = unsafe { mem::load(self.block_table.add(entry)) } as usize;

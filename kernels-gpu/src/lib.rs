@@ -13,6 +13,7 @@
 pub mod accept_draft;
 pub mod argmax;
 pub mod attn;
+pub mod attn_decode;
 pub mod attn_prefill;
 pub mod embedding;
 pub mod gated_rms_norm;

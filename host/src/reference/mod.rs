@@ -2,6 +2,7 @@
 //!
 //! Nothing here shares code with `kernels-gpu`, not even a layout or a rounding: a check compares two pieces of code.
 
+pub mod attention;
 pub mod gemm;
 pub mod mma;
 pub mod moe;
