@@ -22,6 +22,8 @@ macro_rules! operations {
 }
 
 operations! {
+    attn_decode
+    attn_prefill
     gemm
     moe_combine
     moe_router

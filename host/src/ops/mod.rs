@@ -1,5 +1,6 @@
 //! The operations, one file or folder each.
 
+pub mod attention;
 pub mod gemm;
 pub mod moe;
 pub mod nvfp4;
@@ -12,6 +13,8 @@ use crate::op::spec::Described;
 /// Every operation there is, in the order of lists.
 pub fn all() -> &'static [&'static dyn Operation] {
     &[
+        &Described::<attention::AttnDecode>::OP,
+        &Described::<attention::AttnPrefill>::OP,
         &Described::<gemm::Gemm>::OP,
         &Described::<moe::MoeCombine>::OP,
         &Described::<moe::MoeRouter>::OP,

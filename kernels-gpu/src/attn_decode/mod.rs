@@ -31,10 +31,10 @@
 use cuda_std::{kernel, shared, thread, warp};
 use half::{bf16, f16};
 
-use crate::attn::{Args, Half, Sequence, Tile, quotient};
+use crate::attn::{Args, Half, Tile, quotient};
 use crate::unroll::unroll;
 use fold::Partial;
-use unit::{Column, Columns};
+use unit::Columns;
 
 mod fold;
 mod unit;

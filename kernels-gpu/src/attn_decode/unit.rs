@@ -3,8 +3,7 @@
 use cuda_std::float::exact::exp2a;
 use cuda_std::float::{ceil, fma, max_nan};
 use cuda_std::shared::{self, Shared};
-use cuda_std::vec::U32x4;
-use cuda_std::{mem, warp};
+use cuda_std::warp;
 
 use super::{COLUMNS, THREADS};
 use crate::attn::{Args, Half, Sequence, Tile, quotient};

@@ -1,0 +1,181 @@
+//! Tensors, launches and answers of a case.
+
+use kernels_gpu::attn::Args;
+use kernels_gpu::{attn_decode, attn_prefill};
+
+use super::batch::need;
+use super::data::{Data, Launch, Lists};
+use super::half::Half;
+use crate::device::{Device, LaunchDims, Stream};
+use crate::op::OpError;
+use crate::op::random::Random;
+use crate::op::spec::{Alone, Answer, Bound, Piece, Problem, Tensor, bytes, sample};
+use crate::reference::attention::Order;
+
+/// The CPU reference does at most so many steps of a tensor core (about two seconds of a core), beyond it a sample of rows.
+const CPU_STEPS: u64 = 1 << 24;
+/// Rows of a sample: at least and at most.
+const SAMPLED_ROWS: (u64, u64) = (4, 64);
+
+impl<T: Half> Data<T> {
+    /// Splits of the cache's capacity.
+    fn splits(&self) -> u32 {
+        attn_decode::splits((self.max_pages * self.shape.page) as u32)
+    }
+
+    /// The parameters of a launch.
+    fn args(&self, launch: &Launch, index: usize, tensors: &Bound) -> Result<Args<T>, OpError> {
+        let shape = &self.shape;
+        let (q_row, o_row) = (shape.q_row(), shape.q_heads * shape.head_dim);
+        let q = tensors.ptr::<T>("q")?.wrapping_add(launch.token * q_row);
+        Ok(Args {
+            q,
+            gate: if shape.gate {
+                q.wrapping_add(shape.head_dim)
+            } else {
+                std::ptr::null()
+            },
+            k: tensors.ptr("k")?,
+            v: tensors.ptr("v")?,
+            o: tensors.ptr_mut::<T>("o")?.wrapping_add(launch.token * o_row),
+            block_table: tensors.ptr("block_table")?,
+            cu_seqlens: tensors.ptr::<i32>("cu_seqlens")?.wrapping_add(launch.first + index),
+            seq_lens: tensors.ptr::<i32>("seq_lens")?.wrapping_add(launch.first),
+            q_row: q_row as u32,
+            q_head: shape.q_head() as u32,
+            gate_row: q_row as u32,
+            gate_head: shape.q_head() as u32,
+            o_row: o_row as u32,
+            n_seq: launch.n_seq as u32,
+            kv_heads: shape.kv_heads as u32,
+            group: (shape.q_heads / shape.kv_heads) as u32,
+            page_shift: shape.page.ilog2(),
+            max_pages: self.max_pages as u32,
+            window: shape.window as i32,
+            scale_log2: shape.scale_log2(),
+        })
+    }
+
+    fn launch_prefill(&self, device: &Device, stream: &Stream, launch: &Launch, args: Args<T>) -> Result<(), OpError> {
+        let d = self.shape.head_dim as u32;
+        let grid = (
+            self.shape.q_heads as u32,
+            attn_prefill::tiles(launch.tokens as u32, launch.n_seq as u32),
+            d / attn_prefill::part(d),
+        );
+        let dims = LaunchDims::new(grid, attn_prefill::THREADS).shared(attn_prefill::shared_bytes(d));
+        Ok(device.launch(stream, &T::prefill(self.shape.head_dim), dims, (args,))?)
+    }
+
+    fn launch_decode(
+        &self,
+        device: &Device,
+        stream: &Stream,
+        launch: &Launch,
+        args: Args<T>,
+        tensors: &Bound,
+    ) -> Result<(), OpError> {
+        let (d, q_heads) = (self.shape.head_dim as u32, self.shape.q_heads as u32);
+        let capacity = (self.max_pages * self.shape.page) as u32;
+        let grid = attn_decode::grid(
+            launch.n_seq as u32,
+            args.kv_heads,
+            args.group,
+            launch.most as u32,
+            capacity,
+        );
+        let (splits, fold) = T::decode(self.shape.head_dim);
+        let all = (
+            args,
+            tensors.ptr_mut("part_o")?,
+            tensors.ptr_mut("part_ml")?,
+            self.splits(),
+        );
+        let dims = LaunchDims::new(grid, attn_decode::THREADS).shared(attn_decode::shared_bytes(d));
+        device.launch(stream, &splits, dims, all)?;
+        let grid = attn_decode::fold_grid(launch.tokens as u32, q_heads, d);
+        Ok(device.launch(stream, &fold, LaunchDims::new(grid, attn_decode::FOLD_THREADS), all)?)
+    }
+}
+
+impl<T: Half> Problem for Data<T> {
+    fn tensors(&self) -> Vec<Tensor<'_>> {
+        let shape = &self.shape;
+        let (n_tok, d) = (self.tokens(), ("head_dim", shape.head_dim));
+        let pages = self.k.len() / shape.page_elements();
+        let cache = [
+            ("n_pages", pages),
+            ("kv_head", shape.kv_heads),
+            ("position", shape.page),
+            d,
+        ];
+        let table = [("n_seq", self.batch.len()), ("n_pages", self.max_pages)];
+        let mut tensors = vec![
+            Tensor::input("q", &[("n_tok", n_tok), ("q_row", shape.q_row())], &self.q),
+            Tensor::weight("k", &cache, &self.k),
+            Tensor::weight("v", &cache, &self.v),
+            Tensor::input("block_table", &table, &self.block_table),
+            Tensor::input(
+                "cu_seqlens",
+                &[("n", self.lists.cu_seqlens.len())],
+                &self.lists.cu_seqlens,
+            ),
+            Tensor::input("seq_lens", &[("n", self.lists.seq_lens.len())], &self.lists.seq_lens),
+        ];
+        if shape.order == Order::Decode {
+            let (rows, splits) = (("row", n_tok * shape.q_heads), ("split", self.splits() as usize));
+            tensors.push(Tensor::scratch::<f32>("part_o", &[rows, splits, d]));
+            tensors.push(Tensor::scratch::<f32>("part_ml", &[rows, splits, ("m or l", 2)]));
+        }
+        tensors.push(Tensor::output::<T>(
+            "o",
+            &[("n_tok", n_tok), ("head", shape.q_heads), d],
+        ));
+        tensors
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
+        for (i, launch) in self
+            .lists
+            .launches
+            .iter()
+            .enumerate()
+            .filter(|(_, launch)| launch.tokens > 0)
+        {
+            let args = self.args(launch, i, tensors)?;
+            match self.shape.order {
+                Order::Prefill => self.launch_prefill(device, stream, launch, args)?,
+                Order::Decode => self.launch_decode(device, stream, launch, args, tensors)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn reference(&self) -> Result<Answer, OpError> {
+        let shape = &self.shape;
+        let whole = Lists::whole(&self.batch);
+        let attention = self.attention(&whole);
+        let rows = (self.tokens() * shape.q_heads) as u64;
+        let steps = need(&self.batch, shape.window).pairs * (shape.q_heads * shape.head_dim / 8) as u64;
+        if steps <= CPU_STEPS {
+            return Ok(Answer::Whole(vec![bytes(&attention.all(shape.order)?)]));
+        }
+        attention.check()?;
+        let count = (CPU_STEPS / (steps / rows).max(1)).clamp(SAMPLED_ROWS.0, SAMPLED_ROWS.1);
+        let picked = sample(Random::new(0, "attention pieces"), count as usize, rows as usize);
+        let mut found = vec![T::POISON; picked.len() * shape.head_dim];
+        crate::op::data::rows(&mut found, shape.head_dim, |i, row| {
+            row.copy_from_slice(&attention.row(shape.order, picked[i] / shape.q_heads, picked[i] % shape.q_heads));
+        });
+        let pieces = picked.iter().zip(found.chunks(shape.head_dim));
+        Ok(Answer::Pieces(
+            pieces
+                .map(|(row, o)| Piece::new("o", row * shape.head_dim, o))
+                .collect(),
+        ))
+    }
+
+    fn alone(&self, pick: Random) -> Vec<Alone> {
+        super::alone::parts(self, pick)
+    }
+}
