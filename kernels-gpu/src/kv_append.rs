@@ -5,11 +5,11 @@
 //! | k, v | `[n_tok][kv_heads][head_dim]`, tokens `stride` elements apart | bf16 |
 //! | k_cache, v_cache | `[n_pages][kv_heads][page][head_dim]` | bf16 |
 //! | block_table | `[n_seq][max_pages]`: the cache page of each page of a sequence | i32 |
-//! | cu_seqlens | `[n_seq + 1]`: where each sequence's new tokens begin; ascending from 0 | i32 |
+//! | cu_seqlens | `[n_seq + 1]`: where each sequence's new tokens begin; ascending | i32 |
 //! | seq_lens | `[n_seq]`: tokens of each sequence, the new ones included | i32 |
 //!
-//! Bytes are copied, nothing is computed. The sequence and position of a token are found on the device: those from
-//! `cu_seqlens[n_seq]` on (padding of a captured launch) are not written, nor is a token whose position is negative or beyond
+//! Bytes are copied, nothing is computed. The sequence and position of a token are found on the device: those before
+//! `cu_seqlens[0]` and from `cu_seqlens[n_seq]` on (padding of a captured launch) are not written, nor is a token whose position is negative or beyond
 //! `max_pages` pages, or whose page is not in 0..n_pages. One block of 128 threads a token, 16-byte accesses where
 //! addresses allow.
 //!
@@ -49,7 +49,7 @@ pub unsafe fn kv_append_bf16(
     let token = thread::block_idx_x();
     // SAFETY: i <= n_seq; callers keep to that.
     let start = |i: u32| unsafe { mem::load(cu_seqlens.add(i as usize)) };
-    if n_seq == 0 || token as i32 >= start(n_seq) {
+    if n_seq == 0 || (token as i32) < start(0) || token as i32 >= start(n_seq) {
         return;
     }
     // The last sequence that begins at or before the token: those without new tokens begin where the next one does.

@@ -3,13 +3,17 @@
 //! Nothing here shares code with `kernels-gpu`, not even a layout or a rounding: a check compares two pieces of code.
 
 pub mod attention;
+pub mod embedding;
 pub mod gemm;
+pub mod kv_append;
 pub mod mma;
 pub mod moe;
 pub mod norms;
 pub mod nvfp4;
 pub mod q8;
+pub mod rope;
 pub mod rows;
+pub mod sampling;
 pub mod silu_mul;
 
 use half::bf16;
