@@ -24,12 +24,14 @@ macro_rules! operations {
 operations! {
     attn_decode
     attn_prefill
+    gated_rms_norm
     gemm
     moe_combine
     moe_router
     moe_sort
     nvfp4_matmul
     nvfp4_quantize
+    rms_norm
     silu_mul
 }
 

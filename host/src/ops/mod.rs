@@ -1,10 +1,12 @@
 //! The operations, one file or folder each.
 
 pub mod attention;
+pub mod gated_rms_norm;
 pub mod gemm;
 pub mod moe;
 pub mod nvfp4;
 pub mod q8;
+pub mod rms_norm;
 pub mod silu_mul;
 
 use crate::op::Operation;
@@ -15,6 +17,7 @@ pub fn all() -> &'static [&'static dyn Operation] {
     &[
         &Described::<attention::AttnDecode>::OP,
         &Described::<attention::AttnPrefill>::OP,
+        &Described::<gated_rms_norm::GatedRmsNorm>::OP,
         &Described::<gemm::Gemm>::OP,
         &Described::<moe::MoeCombine>::OP,
         &Described::<moe::MoeRouter>::OP,
@@ -22,6 +25,7 @@ pub fn all() -> &'static [&'static dyn Operation] {
         &Described::<nvfp4::Nvfp4Matmul>::OP,
         &Described::<nvfp4::Nvfp4Quantize>::OP,
         &q8::Q8MatmulOp,
+        &Described::<rms_norm::RmsNorm>::OP,
         &Described::<silu_mul::SiluMul>::OP,
     ]
 }

@@ -87,10 +87,7 @@ mod tests {
             seq_lens: &[1, 9, 9],
             ..batch
         };
-        assert_eq!(
-            places(short, 5).unwrap(),
-            [None, at(7, 0), None, None, None]
-        );
+        assert_eq!(places(short, 5).unwrap(), [None, at(7, 0), None, None, None]);
         assert!(places(Batch { max_pages: 3, ..batch }, 5).is_err());
     }
 }
