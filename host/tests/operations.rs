@@ -22,16 +22,22 @@ macro_rules! operations {
 }
 
 operations! {
+    accept_draft
+    argmax
     attn_decode
     attn_prefill
+    embedding
     gated_rms_norm
     gemm
+    kv_append
     moe_combine
     moe_router
     moe_sort
     nvfp4_matmul
     nvfp4_quantize
     rms_norm
+    rope
+    sample
     silu_mul
 }
 

@@ -1,12 +1,18 @@
 //! The operations, one file or folder each.
 
+pub mod accept_draft;
+pub mod argmax;
 pub mod attention;
+pub mod embedding;
 pub mod gated_rms_norm;
 pub mod gemm;
+pub mod kv_append;
 pub mod moe;
 pub mod nvfp4;
 pub mod q8;
 pub mod rms_norm;
+pub mod rope;
+pub mod sample;
 pub mod silu_mul;
 
 use crate::op::Operation;
@@ -15,10 +21,14 @@ use crate::op::spec::Described;
 /// Every operation there is, in the order of lists.
 pub fn all() -> &'static [&'static dyn Operation] {
     &[
+        &Described::<accept_draft::AcceptDraft>::OP,
+        &Described::<argmax::Argmax>::OP,
         &Described::<attention::AttnDecode>::OP,
         &Described::<attention::AttnPrefill>::OP,
+        &Described::<embedding::Embedding>::OP,
         &Described::<gated_rms_norm::GatedRmsNorm>::OP,
         &Described::<gemm::Gemm>::OP,
+        &Described::<kv_append::KvAppend>::OP,
         &Described::<moe::MoeCombine>::OP,
         &Described::<moe::MoeRouter>::OP,
         &Described::<moe::MoeSort>::OP,
@@ -26,6 +36,8 @@ pub fn all() -> &'static [&'static dyn Operation] {
         &Described::<nvfp4::Nvfp4Quantize>::OP,
         &q8::Q8MatmulOp,
         &Described::<rms_norm::RmsNorm>::OP,
+        &Described::<rope::Rope>::OP,
+        &Described::<sample::Sample>::OP,
         &Described::<silu_mul::SiluMul>::OP,
     ]
 }
