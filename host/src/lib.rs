@@ -8,4 +8,5 @@ pub mod op;
 pub mod ops;
 pub mod reference;
 pub mod results;
+pub mod rope;
 pub mod shapes;
