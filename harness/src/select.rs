@@ -245,9 +245,15 @@ pub fn cases(sel: &Selection, ops: &Ops) -> Result<Vec<Selected>> {
             from_set(&shape_file(&set, name)?);
         }
     }
+    // Given sizes are for the operations that are named, so that their refusals are heard; for all where none is.
+    let globs = Globs::new(&sel.globs)?;
+    let mut meant: Vec<&'static dyn Operation> = ops.to_vec();
+    if ops.iter().any(|op| globs.any(&[op.name()])) {
+        meant.retain(|op| globs.any(&[op.name()]));
+    }
     for arg in &sel.shape {
         if let ShapeArg::Dims(given) = arg {
-            given_dims(given, ops)?
+            given_dims(given, &meant)?
                 .into_iter()
                 .for_each(|c| merge(&mut found, Selected::new(c)));
         }

@@ -100,8 +100,8 @@ fn what_does_not_exist_is_a_usage_error_that_names_it() {
     for (args, named) in [
         (&["plan", "q9_matmul"][..], "q9_matmul"),
         (&["plan", "--shape", "no-such-model"], "no-such-model"),
-        (&["plan", "--shape", "n=0,k=32"], "n=0"),
-        (&["plan", "--shape", "n=8,z=32"], "z"),
+        (&["plan", "q8_matmul", "--shape", "n=0,k=32"], "n=0"),
+        (&["plan", "q8*", "--shape", "n=8,z=32"], "z"),
         (&["plan", "-a", "z=1"], "z"),
         (&["plan", "-a", "n_tok=8:1"], "8:1"),
         (&["plan", "--config", "bm9"], "bm9"),
@@ -113,10 +113,14 @@ fn what_does_not_exist_is_a_usage_error_that_names_it() {
         (&["compare", "no-such-a", "no-such-b"], "no-such-a"),
         (&["frobnicate"], "frobnicate"),
         // Sizes that the kernels count in 32 bits.
-        (&["plan", "--shape", "n=2147483647,k=2147483647"], "2147483647"),
+        (
+            &["plan", "q8_matmul", "--shape", "n=2147483647,k=2147483647"],
+            "2147483647",
+        ),
         (
             &[
                 "plan",
+                "q8_matmul",
                 "--shape",
                 "n=16,k=64",
                 "-a",
@@ -169,7 +173,16 @@ fn a_reader_that_leaves_is_no_error() {
         &["plan"][..],
         &["plan", "--json"],
         &["list", "shapes"],
-        &["sweep", "--device", "simt", "--shape", "n=8,k=32", "--out", out],
+        &[
+            "sweep",
+            "q8_matmul",
+            "--device",
+            "simt",
+            "--shape",
+            "n=8,k=32",
+            "--out",
+            out,
+        ],
         &["best", "--out", out],
         &["verify", "--device", "simt", "--cases", "1"],
     ] {
@@ -189,7 +202,16 @@ fn a_file_that_cannot_be_written_does_not_cost_the_table() {
     let missing = dir.path().join("missing/t.csv");
     let csv = missing.to_str().expect("a plain path");
     let ended = run(&[
-        "sweep", "--device", "simt", "--shape", "n=8,k=32", "--out", out, "--csv", csv,
+        "sweep",
+        "q8_matmul",
+        "--device",
+        "simt",
+        "--shape",
+        "n=8,k=32",
+        "--out",
+        out,
+        "--csv",
+        csv,
     ]);
     assert!(stdout(&ended, 3).contains("custom/custom"));
 }
