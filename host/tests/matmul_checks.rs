@@ -155,7 +155,7 @@ fn nvfp4_is_gemm_of_the_dequantised_weights() {
 /// Row r of the weights has block scale r and each code once; the identity as activations takes them out one by one.
 fn every_weight<T: Kernels + Matmul>() {
     let codes: Vec<u8> = (0..256)
-        .flat_map(|_| (0..8u8).map(|i| 2 * i | (2 * i + 1) << 4))
+        .flat_map(|_| (0..8u8).map(|i| (2 * i) | ((2 * i + 1) << 4)))
         .collect();
     let scales: Vec<u8> = (0..=255).collect();
     let tensors = Nvfp4Tensors {

@@ -86,7 +86,7 @@ pub fn shared(choice: Choice) -> u32 {
 pub(crate) fn place<T: Block>(block: u32, m: u32, n: u32) -> (u32, u32) {
     let (down, across) = (m.div_ceil(T::ROWS), n.div_ceil(T::COLUMNS).max(1));
     let group = block / (GROUP * across);
-    let rows = (down - group * GROUP).min(GROUP).max(1);
+    let rows = (down - group * GROUP).clamp(1, GROUP);
     let rest = block % (GROUP * across);
     ((group * GROUP + rest % rows) * T::ROWS, rest / rows * T::COLUMNS)
 }

@@ -180,7 +180,10 @@ impl<const MT: usize, const NT: usize, const WM: u32, const WN: u32, const KS: u
     #[inline(always)]
     unsafe fn product<E: Element, A: Operand, W: Operand>(a: A, w: W, k: u32) -> Self::Sums {
         const {
-            assert!(NT == 1 || NT % 2 == 0, "columns are loaded one MMA or two at a time");
+            assert!(
+                NT == 1 || NT.is_multiple_of(2),
+                "columns are loaded one MMA or two at a time"
+            );
             assert!(STAGES >= 2 && STAGES <= 8, "the ring has two to eight stages");
             assert!(
                 KS == 2 || KS == 4 || KS == 8,

@@ -12,7 +12,7 @@ use crate::op::data::{Draw, Float};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, sample};
 use crate::op::{Case, OpError, Values};
-use crate::ops::gemm::{answer, check_tiles, near_an_edge, places, work};
+use crate::ops::gemm::common::{answer, check_tiles, near_an_edge, places, work};
 use crate::reference::gemm::{Number, Operands};
 use crate::reference::nvfp4::{Product, Weights};
 
@@ -102,7 +102,7 @@ impl Spec for Nvfp4Matmul {
 
     fn random_case(random: Random, i: u64) -> Case {
         let draw = |what: u64, end: u64| random.below(i * 32 + what, end);
-        let n = near_an_edge(|what, end| draw(what, end));
+        let n = near_an_edge(draw);
         let k = 16 * (1 + draw(4, if draw(5, 4) == 0 { 80 } else { 20 }));
         let n_tok = match draw(8, 3) {
             0 => draw(9, 18),
@@ -140,7 +140,7 @@ fn draw_scales(draw: Draw, count: usize) -> Vec<u8> {
             Values::SubnormalScales => (bits & 0x87) as u8,
             Values::MaximalScales => 0x7E | (bits & 0x80) as u8,
             Values::NegativeScales => ordinary | (bits & 0x80) as u8,
-            Values::NonFiniteScales if bits % 61 == 0 => 0x7F | (bits >> 32 & 0x80) as u8,
+            Values::NonFiniteScales if bits.is_multiple_of(61) => 0x7F | (bits >> 32 & 0x80) as u8,
             // Any that is a number.
             Values::WideRange => ((bits % 0x7F) | (bits >> 32 & 0x80)) as u8,
             Values::Zeros => 0,

@@ -7,7 +7,7 @@ use super::BLOCK;
 use crate::device::{Buffer, Device, Stream};
 use crate::op::OpError;
 use crate::op::spec::Element;
-use crate::ops::gemm::launch_dims;
+use crate::ops::gemm::common::launch_dims;
 use crate::reference;
 
 /// Who wrote a checkpoint. The two store the tensor scale the other way up, and as f32 their reciprocals differ, so it is kept
