@@ -27,6 +27,8 @@ pub mod kv_append;
 mod logits;
 pub mod mma_probe;
 pub mod moe_combine;
+pub mod moe_decode;
+pub mod moe_grouped;
 pub mod moe_router;
 pub mod moe_sort;
 mod norm;

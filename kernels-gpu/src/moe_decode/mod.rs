@@ -42,6 +42,7 @@ use cuda_std::float::{self, exact};
 use cuda_std::{bf16, kernel, mem, mma, shared, thread, warp};
 
 use crate::tile_mma::Scale;
+use crate::unroll::unroll;
 use rows::{Dense, Nvfp4, Row, Weights};
 
 /// Rows of weights a warp multiplies.
@@ -61,11 +62,12 @@ pub fn down_shared(top_k: u32) -> u32 {
 /// Steps in flight.
 const AHEAD: usize = 8;
 
-/// The operands of [`AHEAD`] steps.
+/// The operands of [`AHEAD`] steps: rows of the upper and of the lower eight, and the token.
 #[derive(Clone, Copy)]
-struct Steps {
-    a: [[u32; 4]; AHEAD],
-    b: [[u32; 2]; AHEAD],
+struct Steps<R: Row> {
+    upper: [R::Loaded; AHEAD],
+    lower: [R::Loaded; AHEAD],
+    x: [[u32; 2]; AHEAD],
 }
 
 /// Loads the steps from `first` on.
@@ -73,18 +75,18 @@ struct Steps {
 /// # Safety
 /// The rows are what their fields say.
 #[inline(always)]
-unsafe fn fetch<R: Row>(upper: R, lower: R, x: Dense, first: u32) -> Steps {
+unsafe fn fetch<R: Row>(upper: R, lower: R, x: Dense, first: u32) -> Steps<R> {
     // SAFETY: words, for which all zeroes is a value.
-    let mut steps: Steps = unsafe { core::mem::zeroed() };
-    let mut i = 0;
-    while i < AHEAD {
+    let mut steps: Steps<R> = unsafe { core::mem::zeroed() };
+    unroll!(i < 8 => {
         let step = first + i as u32;
         // SAFETY: the caller's promise.
-        let ([a0, a2], [a1, a3], b) = unsafe { (upper.load(step), lower.load(step), x.load(step)) };
-        steps.a[i] = [a0, a1, a2, a3];
-        steps.b[i] = b;
-        i += 1;
-    }
+        unsafe {
+            steps.upper[i] = upper.load(step);
+            steps.lower[i] = lower.load(step);
+            steps.x[i] = x.load(step);
+        }
+    });
     steps
 }
 
@@ -103,14 +105,13 @@ unsafe fn chain<R: Row>(upper: R, lower: R, x: Dense, k: u32) -> [f32; 2] {
     while first < end {
         // SAFETY: the caller's promise; beyond K nothing is read.
         let next = unsafe { fetch(upper, lower, x, first + AHEAD as u32) };
-        let mut i = 0;
-        while i < AHEAD {
+        unroll!(i < 8 => {
             // A step of zeros would turn a sum of -0 into +0.
             if first + (i as u32) < end {
-                sums = mma::m16n8k16_bf16(&[held.a[i]], &[held.b[i]], &sums);
+                let ([a0, a2], [a1, a3]) = (R::values(held.upper[i]), R::values(held.lower[i]));
+                sums = mma::m16n8k16_bf16(&[[a0, a1, a2, a3]], &[held.x[i]], &sums);
             }
-            i += 1;
-        }
+        });
         held = next;
         first += AHEAD as u32;
     }
@@ -124,7 +125,13 @@ unsafe fn chain<R: Row>(upper: R, lower: R, x: Dense, k: u32) -> [f32; 2] {
 #[inline(always)]
 unsafe fn product<W: Weights>(w: W, expert: u32, first: u32, end: u32, rows: u32, x: *const u16, k: u32) -> [f32; 2] {
     let row = first + warp::lane_id() / 4;
-    let of = |row: u32| if row < end { w.row(expert, row, rows, k) } else { w.none() };
+    let of = |row: u32| {
+        if row < end {
+            w.row(expert, row, rows, k)
+        } else {
+            w.none()
+        }
+    };
     // SAFETY: the caller's promise.
     let (sums, scale) = unsafe { (chain(of(row), of(row + 8), Dense { row: x, k }, k), w.scale(expert)) };
     let round = |sum: f32| {
@@ -195,14 +202,7 @@ unsafe fn gate_up<W: Weights>(x: *const u16, ids: *const i32, w: W, h: *mut bf16
 /// # Safety
 /// The tensors have the shapes of the module's table.
 #[inline(always)]
-unsafe fn down<W: Weights>(
-    h: *const u16,
-    ids: *const i32,
-    weights: *const f32,
-    w: W,
-    y: *mut bf16,
-    sizes: Sizes,
-) {
+unsafe fn down<W: Weights>(h: *const u16, ids: *const i32, weights: *const f32, w: W, y: *mut bf16, sizes: Sizes) {
     let Sizes { experts, top_k, n, k } = sizes;
     let (token, first) = (thread::block_idx_y() as usize, thread::block_idx_x() * ROWS);
     let (tid, lane) = (thread::thread_idx_x(), warp::lane_id());
@@ -234,7 +234,12 @@ unsafe fn down<W: Weights>(
             slot += 1;
         }
         // SAFETY: the token and the output exist.
-        unsafe { mem::store(y.add(token * k as usize + (first + tid) as usize), float::f32_to_bf16(acc)) };
+        unsafe {
+            mem::store(
+                y.add(token * k as usize + (first + tid) as usize),
+                float::f32_to_bf16(acc),
+            )
+        };
     }
 }
 
@@ -276,7 +281,12 @@ pub unsafe fn moe_decode_gate_up_nvfp4(
     k: u32,
 ) {
     let divide = divide != 0;
-    let w = Nvfp4 { codes, scales, tensor, divide };
+    let w = Nvfp4 {
+        codes,
+        scales,
+        tensor,
+        divide,
+    };
     // SAFETY: the caller's promise.
     unsafe { gate_up(x, ids, w, h, Sizes { experts, top_k, n, k }) }
 }
@@ -321,7 +331,12 @@ pub unsafe fn moe_decode_down_nvfp4(
     k: u32,
 ) {
     let divide = divide != 0;
-    let w = Nvfp4 { codes, scales, tensor, divide };
+    let w = Nvfp4 {
+        codes,
+        scales,
+        tensor,
+        divide,
+    };
     // SAFETY: the caller's promise.
     unsafe { down(h, ids, weights, w, y, Sizes { experts, top_k, n, k }) }
 }

@@ -4,14 +4,21 @@ use cuda_std::vec::U32x2;
 use cuda_std::{mem, warp};
 
 use crate::tile_mma::{Bf16, Element, Scale};
+use crate::unroll::unroll;
 
 /// A row of K values, of which a lane reads four of each k16 step.
 pub(super) trait Row: Copy {
-    /// Values `16 step + 4 t ..` (t: the lane's), two a register; zeros where there are none.
+    /// What is loaded of a step.
+    type Loaded: Copy;
+
+    /// Loads values `16 step + 4 t ..` (t: the lane's); zeros where there are none.
     ///
     /// # Safety
     /// The row is what its fields say.
-    unsafe fn load(self, step: u32) -> [u32; 2];
+    unsafe fn load(self, step: u32) -> Self::Loaded;
+
+    /// The values, two a register.
+    fn values(loaded: Self::Loaded) -> [u32; 2];
 }
 
 /// bf16 values, or no row (null).
@@ -22,6 +29,8 @@ pub(super) struct Dense {
 }
 
 impl Row for Dense {
+    type Loaded = [u32; 2];
+
     #[inline(always)]
     unsafe fn load(self, step: u32) -> [u32; 2] {
         let first = step * 16 + warp::lane_id() % 4 * 4;
@@ -34,16 +43,19 @@ impl Row for Dense {
             // SAFETY: k is a multiple of 4, so all four values are inside the row; the address is a multiple of 8.
             return unsafe { mem::load_nc(from.cast::<U32x2>()) }.0;
         }
-        let mut e = 0;
-        while e < 4 {
+        unroll!(e < 4 => {
             if first + (e as u32) < self.k {
                 // SAFETY: the value is inside the row.
                 let bits = unsafe { mem::load_nc(from.add(e)) };
                 words.0[e / 2] |= (bits as u32) << (16 * (e % 2));
             }
-            e += 1;
-        }
+        });
         words.0
+    }
+
+    #[inline(always)]
+    fn values(loaded: [u32; 2]) -> [u32; 2] {
+        loaded
     }
 }
 
@@ -56,17 +68,24 @@ pub(super) struct Packed {
 }
 
 impl Row for Packed {
+    /// Four codes, and the scale of their block.
+    type Loaded = (u16, u8);
+
     #[inline(always)]
-    unsafe fn load(self, step: u32) -> [u32; 2] {
+    unsafe fn load(self, step: u32) -> (u16, u8) {
         if self.codes.is_null() || step * 16 >= self.k {
-            return [0; 2];
+            return (0, 0);
         }
         let at = step as usize * 8 + (warp::lane_id() % 4 * 2) as usize;
         // SAFETY: the block is inside the row, two bytes of codes lie at an even address.
-        let (codes, scale) = unsafe {
+        unsafe {
             let codes = mem::load_nc(self.codes.add(at).cast::<u16>());
             (codes, mem::load_nc(self.scales.add(step as usize)))
-        };
+        }
+    }
+
+    #[inline(always)]
+    fn values((codes, scale): (u16, u8)) -> [u32; 2] {
         let [low, high, ..] = Bf16::dequantise(codes as u32, Bf16::scale_pair(scale));
         [low, high]
     }
