@@ -31,6 +31,8 @@ operations! {
     gemm
     kv_append
     moe_combine
+    moe_decode
+    moe_grouped
     moe_router
     moe_sort
     nvfp4_matmul

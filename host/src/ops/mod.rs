@@ -30,6 +30,8 @@ pub fn all() -> &'static [&'static dyn Operation] {
         &Described::<gemm::Gemm>::OP,
         &Described::<kv_append::KvAppend>::OP,
         &Described::<moe::MoeCombine>::OP,
+        &Described::<moe::MoeDecode>::OP,
+        &Described::<moe::MoeGrouped>::OP,
         &Described::<moe::MoeRouter>::OP,
         &Described::<moe::MoeSort>::OP,
         &Described::<nvfp4::Nvfp4Matmul>::OP,

@@ -2,6 +2,8 @@
 
 use half::bf16;
 
+use super::gemm::Operands;
+use super::nvfp4::{Convention, Product, Weights};
 use super::rows::row_sum;
 use super::{ReferenceError, expect, to_bf16};
 use crate::op::data::rows;
@@ -90,6 +92,205 @@ pub fn sort(ids: &[i32], experts: usize) -> Sorted {
     let before = |expert: i32| sorted.partition_point(|&pair| group(pair) < expert);
     let offsets = (0..=experts as i32).map(|expert| before(expert) as i32).collect();
     Sorted { offsets, sorted }
+}
+
+/// The weights of all experts, each `[n][k]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Experts<'a> {
+    /// `[experts][n][k]`.
+    Bf16(&'a [bf16]),
+    /// NVFP4, `[experts][n][k / 2]` codes and `[experts][n][k / 16]` scales, and a tensor scale for each expert.
+    Nvfp4 {
+        /// E2M1.
+        codes: &'a [u8],
+        /// E4M3.
+        scales: &'a [u8],
+        /// As stored.
+        tensor: &'a [f32],
+        /// What they mean.
+        convention: Convention,
+    },
+}
+
+impl Experts<'_> {
+    /// Some rows of an expert, as they are multiplied.
+    fn rows(&self, expert: usize, rows: &[usize], n: usize, k: usize) -> Result<Vec<bf16>, ReferenceError> {
+        let mut all = Vec::with_capacity(rows.len() * k);
+        for row in rows.iter().map(|row| expert * n + row) {
+            match *self {
+                Experts::Bf16(w) => all.extend_from_slice(&w[row * k..][..k]),
+                Experts::Nvfp4 { codes, scales, .. } => {
+                    let one = Weights {
+                        codes: &codes[row * k / 2..][..k / 2],
+                        scales: &scales[row * k / 16..][..k / 16],
+                        n: 1,
+                        k,
+                    };
+                    all.extend(one.dequantised::<bf16>()?);
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A grouped product: each row of the sorted order times its expert's weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Grouped<'a> {
+    /// `[n_tok][k]` with `gather`, else `[pairs][k]` in sorted order.
+    pub x: &'a [bf16],
+    /// The weights.
+    pub weights: Experts<'a>,
+    /// The order.
+    pub order: &'a Sorted,
+    /// Slots of a token.
+    pub top_k: usize,
+    /// Rows of an expert's weights.
+    pub n: usize,
+    /// Columns of them.
+    pub k: usize,
+    /// Whether rows come from tokens and stay in sorted order; else they come in sorted order and go to their pairs.
+    pub gather: bool,
+}
+
+impl Grouped<'_> {
+    /// The outputs of some places of the sorted order, at some columns: for each place the row it goes to, and its values.
+    ///
+    /// # Errors
+    /// x or weights that do not have their shape.
+    pub fn at(&self, places: &[usize], columns: &[usize]) -> Result<Vec<(usize, Vec<bf16>)>, ReferenceError> {
+        let Grouped { n, k, top_k, .. } = *self;
+        let Sorted { offsets, sorted } = self.order;
+        let (pairs, experts) = (sorted.len(), offsets.len() - 1);
+        let rows = if self.gather { pairs / top_k } else { pairs };
+        expect("x", self.x.len(), &[("rows", rows), ("k", k)])?;
+        let weights = [("experts", experts), ("n", n), ("k", k)];
+        match self.weights {
+            Experts::Bf16(w) => expect("w", w.len(), &weights)?,
+            Experts::Nvfp4 {
+                codes, scales, tensor, ..
+            } => {
+                expect("codes", 2 * codes.len(), &weights)?;
+                expect("scales", 16 * scales.len(), &weights)?;
+                expect("tensor", tensor.len(), &weights[..1])?;
+            }
+        }
+        let mut out = Vec::with_capacity(places.len());
+        let expert_of = |place: usize| offsets[1..].partition_point(|&end| end as usize <= place);
+        for group in places.chunk_by(|&a, &b| expert_of(a) == expert_of(b)) {
+            let expert = expert_of(group[0]);
+            let to = |&place: &usize| if self.gather { place } else { sorted[place] as usize };
+            if expert == experts {
+                out.extend(group.iter().map(|place| (to(place), vec![bf16::ZERO; columns.len()])));
+                continue;
+            }
+            let from = |&place: &usize| {
+                if self.gather {
+                    sorted[place] as usize / top_k
+                } else {
+                    place
+                }
+            };
+            let a: Vec<bf16> = group
+                .iter()
+                .flat_map(|place| &self.x[from(place) * k..][..k])
+                .copied()
+                .collect();
+            let operands = Operands {
+                a: &a,
+                w: &self.weights.rows(expert, columns, n, k)?,
+                bias: None,
+                residual: None,
+                m: group.len(),
+                n: columns.len(),
+                k,
+            };
+            let everywhere = operands.everywhere();
+            let y = match self.weights {
+                Experts::Bf16(_) => operands.at(&everywhere)?,
+                Experts::Nvfp4 { tensor, convention, .. } => {
+                    let (tensor_scale, bias) = (tensor[expert], None);
+                    Product {
+                        operands,
+                        tensor_scale,
+                        convention,
+                        bias,
+                    }
+                    .at(&everywhere)?
+                }
+            };
+            let rows = y.chunks(columns.len().max(1)).map(<[bf16]>::to_vec);
+            out.extend(group.iter().map(to).zip(rows));
+        }
+        Ok(out)
+    }
+
+    /// Every row, `[pairs][n]`.
+    ///
+    /// # Errors
+    /// As [`Grouped::at`].
+    pub fn whole(&self) -> Result<Vec<bf16>, ReferenceError> {
+        let places: Vec<usize> = (0..self.order.sorted.len()).collect();
+        let columns: Vec<usize> = (0..self.n).collect();
+        let mut y = vec![bf16::ZERO; places.len() * self.n];
+        for (row, values) in self.at(&places, &columns)? {
+            y[row * self.n..][..self.n].copy_from_slice(&values);
+        }
+        Ok(y)
+    }
+}
+
+/// The experts of a feed-forward layer: `n` wide inside, `k` outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// `[experts][2 n][k]`: gate, then up.
+    pub gate_up: Experts<'a>,
+    /// `[experts][k][n]`.
+    pub down: Experts<'a>,
+    /// Experts.
+    pub experts: usize,
+    /// Width inside.
+    pub n: usize,
+    /// Width outside.
+    pub k: usize,
+}
+
+impl Layer<'_> {
+    /// The whole layer on routed tokens x `[n_tok][k]`: sort, gate and up, silu, down, combine. Gives `[n_tok][k]`.
+    ///
+    /// # Errors
+    /// A tensor that does not have its shape.
+    pub fn forward(&self, x: &[bf16], ids: &[i32], weights: &[f32], n_tok: usize) -> Result<Vec<bf16>, ReferenceError> {
+        let Layer {
+            gate_up,
+            down,
+            experts,
+            n,
+            k,
+        } = *self;
+        let top_k = (ids.len() / n_tok.max(1)).max(1);
+        let order = &sort(ids, experts);
+        let both = Grouped {
+            x,
+            weights: gate_up,
+            order,
+            top_k,
+            n: 2 * n,
+            k,
+            gather: true,
+        };
+        let h = super::silu_mul::silu_mul(&both.whole()?, ids.len(), n)?;
+        let back = Grouped {
+            x: &h,
+            weights: down,
+            order,
+            top_k,
+            n: k,
+            k: n,
+            gather: false,
+        };
+        combine(&back.whole()?, weights, Extras::default(), n_tok, top_k, k)
+    }
 }
 
 /// What is added to a token's routed experts.

@@ -1,13 +1,21 @@
 //! Mixture of experts: router, sort into expert order, grouped products, combine, and the decode path that needs no sort.
 
 pub mod combine;
+pub mod decode;
+pub mod grouped;
+mod path;
 pub mod router;
 pub mod sort;
+mod weights;
 
 pub use combine::MoeCombine;
+pub use decode::MoeDecode;
+pub use grouped::MoeGrouped;
 pub use router::MoeRouter;
 pub use sort::MoeSort;
 
+use crate::op::Values;
+use crate::op::data::Draw;
 use crate::op::random::Random;
 
 /// How tokens are spread over experts, the axis `skew`.
@@ -60,6 +68,26 @@ impl Skew {
         }
         ids
     }
+}
+
+/// Takes about one of `every` pairs its expert away.
+fn stray(seed: u64, experts: usize, every: u64, ids: &mut [i32]) {
+    let random = Random::new(seed, "moe no expert");
+    for (i, id) in ids.iter_mut().enumerate() {
+        let draw = random.at(i as u64);
+        if draw.is_multiple_of(every) {
+            *id = [-1, i32::MIN, i32::MAX, experts as i32][(draw >> 8) as usize % 4];
+        }
+    }
+}
+
+/// The experts of a case's tokens; with [`Values::NonFinite`] a quarter of the pairs have none.
+fn routed(draw: Draw, skew: Skew, n_tok: usize, experts: usize, top_k: usize) -> Vec<i32> {
+    let mut ids = skew.ids(draw.random("moe ids"), n_tok, experts, top_k);
+    if draw.values == Values::NonFinite {
+        stray(draw.seed, experts, 4, &mut ids);
+    }
+    ids
 }
 
 /// Refuses what no operation of a mixture of experts takes.

@@ -105,19 +105,16 @@ impl Spec for MoeSort {
 
     fn problem(dims: &Dims, values: Values, _: &str, seed: u64) -> Result<Box<dyn Problem>, OpError> {
         let (n_tok, experts, top_k) = (dims.usize("n_tok"), dims.usize("experts"), dims.usize("top_k"));
-        let random = Random::new(seed, "moe_sort ids");
         let skew = match values {
             Values::WideRange => Skew::Zipf,
             Values::Single => Skew::One,
             _ => Skew::Uniform,
         };
-        let mut ids = skew.ids(random, n_tok, experts, top_k);
-        let bad = Random::new(seed, "moe_sort no experts");
-        for (i, id) in ids.iter_mut().enumerate() {
-            let draw = bad.at(i as u64);
-            if values == Values::Zeros || (values == Values::NonFinite && draw % 4 == 0) {
-                *id = [-1, i32::MIN, i32::MAX, experts as i32][(draw >> 8) as usize % 4];
-            }
+        let mut ids = skew.ids(Random::new(seed, "moe_sort ids"), n_tok, experts, top_k);
+        match values {
+            Values::NonFinite => super::stray(seed, experts, 4, &mut ids),
+            Values::Zeros => super::stray(seed, experts, 1, &mut ids),
+            _ => {}
         }
         Ok(Box::new(Data {
             n_tok,
@@ -136,46 +133,53 @@ struct Data {
     ids: Vec<i32>,
 }
 
-impl Data {
-    fn chunks(&self) -> (u32, u32) {
-        chunks(self.ids.len() as u32)
+/// The dimensions of the scratch tensor `counts`.
+pub(super) fn counts(pairs: usize, experts: usize) -> [(&'static str, usize); 2] {
+    let chunks = match launches(pairs as u64) {
+        1 => 0,
+        _ => chunks(pairs as u32).0 as usize,
+    };
+    [("chunk", chunks), ("bucket", experts + 1)]
+}
+
+/// Launches a sort of the tensors `ids`, `counts`, `offsets` and `sorted`.
+pub(super) fn launch(
+    device: &Device,
+    stream: &Stream,
+    tensors: &Bound,
+    pairs: u32,
+    experts: u32,
+) -> Result<(), OpError> {
+    let (ids, counts) = (tensors.ptr::<i32>("ids")?, tensors.ptr_mut::<u32>("counts")?);
+    let (offsets, sorted) = (tensors.ptr_mut::<i32>("offsets")?, tensors.ptr_mut::<i32>("sorted")?);
+    let blocks = |count: u32| LaunchDims::new(count, THREADS).shared(shared_bytes(experts));
+    // No pairs have offsets too: zeros.
+    if launches(u64::from(pairs)) == 1 {
+        let args = (ids, offsets, sorted, pairs, experts);
+        return Ok(device.launch(stream, &moe_sort_small::KERNEL, blocks(1), args)?);
     }
+    let (count, length) = chunks(pairs);
+    let args = (ids, counts, pairs, experts, length);
+    device.launch(stream, &moe_sort_count::KERNEL, blocks(count), args)?;
+    let args = (counts, offsets, experts, count);
+    device.launch(stream, &moe_sort_offsets::KERNEL, blocks(1), args)?;
+    let (counts, offsets) = (counts.cast_const(), offsets.cast_const());
+    let args = (ids, counts, offsets, sorted, pairs, experts, length);
+    Ok(device.launch(stream, &moe_sort_place::KERNEL, blocks(count), args)?)
 }
 
 impl Problem for Data {
     fn tensors(&self) -> Vec<Tensor<'_>> {
-        let buckets = self.experts + 1;
-        let counts = if launches(self.ids.len() as u64) == 1 {
-            0
-        } else {
-            self.chunks().0 as usize
-        };
         vec![
             Tensor::weight("ids", &[("n_tok", self.n_tok), ("top_k", self.top_k)], &self.ids),
-            Tensor::scratch::<u32>("counts", &[("chunk", counts), ("bucket", buckets)]),
-            Tensor::output::<i32>("offsets", &[("bucket", buckets)]),
+            Tensor::scratch::<u32>("counts", &counts(self.ids.len(), self.experts)),
+            Tensor::output::<i32>("offsets", &[("bucket", self.experts + 1)]),
             Tensor::output::<i32>("sorted", &[("pair", self.ids.len())]),
         ]
     }
 
     fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        let (ids, counts) = (tensors.ptr::<i32>("ids")?, tensors.ptr_mut::<u32>("counts")?);
-        let (offsets, sorted) = (tensors.ptr_mut::<i32>("offsets")?, tensors.ptr_mut::<i32>("sorted")?);
-        let (pairs, experts) = (self.ids.len() as u32, self.experts as u32);
-        let blocks = |count: u32| LaunchDims::new(count, THREADS).shared(shared_bytes(experts));
-        // No tokens have offsets too: zeros.
-        if launches(u64::from(pairs)) == 1 {
-            let args = (ids, offsets, sorted, pairs, experts);
-            return Ok(device.launch(stream, &moe_sort_small::KERNEL, blocks(1), args)?);
-        }
-        let (count, length) = self.chunks();
-        let args = (ids, counts, pairs, experts, length);
-        device.launch(stream, &moe_sort_count::KERNEL, blocks(count), args)?;
-        let args = (counts, offsets, experts, count);
-        device.launch(stream, &moe_sort_offsets::KERNEL, blocks(1), args)?;
-        let (counts, offsets) = (counts.cast_const(), offsets.cast_const());
-        let args = (ids, counts, offsets, sorted, pairs, experts, length);
-        Ok(device.launch(stream, &moe_sort_place::KERNEL, blocks(count), args)?)
+        launch(device, stream, tensors, self.ids.len() as u32, self.experts as u32)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

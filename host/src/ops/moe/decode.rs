@@ -1,0 +1,313 @@
+//! `moe_decode`: the experts of a few tokens without a sort, gate and up to the combined output in two launches.
+
+use std::sync::Arc;
+
+use half::bf16;
+use kernels_gpu::moe_decode::{
+    DOWN_THREADS, GATE_UP_SHARED, GATE_UP_THREADS, ROWS, down_shared, moe_decode_down_bf16, moe_decode_down_nvfp4,
+    moe_decode_gate_up_bf16, moe_decode_gate_up_nvfp4,
+};
+
+use super::Skew;
+use super::path::Sorted;
+use super::weights::{DOWN, Experts, Format, Pointers, W};
+use crate::cost::{Math, Work};
+use crate::device::{Device, LaunchDims, Stream};
+use crate::op::data::Draw;
+use crate::op::random::Random;
+use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
+use crate::op::{Case, OpError, Values};
+use crate::ops::gemm::CPU_LIMIT;
+use crate::reference::moe::Layer;
+
+/// The operation.
+pub struct MoeDecode;
+
+/// The most tokens: beyond, the sorted path reads each expert once and not once a token.
+const MAX_TOKENS: u64 = 16;
+
+/// `[n_tok, experts, top_k, n, k]`, then nvfp4.
+fn case(name: &str, sizes: [u64; 5], nvfp4: u64, values: Values) -> Case {
+    let names = ["n_tok", "experts", "top_k", "n", "k", "nvfp4"];
+    let all: Vec<(&str, u64)> = names.into_iter().zip(sizes.into_iter().chain([nvfp4])).collect();
+    Case::of::<MoeDecode>("random", name, &all, values)
+}
+
+impl Spec for MoeDecode {
+    const NAME: &'static str = "moe_decode";
+    const SUMMARY: &'static str = "the routed experts of a few tokens without a sort: gate, up, silu, down, combine";
+    const AXES: &'static [Axis] = &[
+        Axis::tokens(),
+        Axis::required("experts"),
+        Axis::required("top_k"),
+        Axis::required("n"),
+        Axis::required("k"),
+        Axis::optional("nvfp4", 0).at_least(0),
+    ];
+    const DTYPES: &'static [&'static str] = &["bf16"];
+    /// With `NonFinite`, a quarter of the pairs have no expert either.
+    const VALUES: &'static [Values] = &[
+        Values::Normal,
+        Values::Zeros,
+        Values::NonFinite,
+        Values::Huge,
+        Values::Tiny,
+        Values::WideRange,
+    ];
+
+    fn configs() -> Vec<Config> {
+        let kernel = moe_decode_gate_up_bf16::KERNEL.meta;
+        vec![Config::plain(kernel, GATE_UP_THREADS, GATE_UP_SHARED)]
+    }
+
+    fn check(dims: &Dims) -> Result<(), String> {
+        let n_tok = dims.u64("n_tok");
+        if n_tok > MAX_TOKENS {
+            return Err(format!(
+                "n_tok = {n_tok}: at most {MAX_TOKENS}; more take moe_sort and moe_grouped"
+            ));
+        }
+        super::check_routing(n_tok, dims.u64("experts"), dims.u64("top_k"))?;
+        Format::new(dims.u64("nvfp4"), &[("n", dims.u64("n")), ("k", dims.u64("k"))])?;
+        Ok(())
+    }
+
+    fn edge_cases() -> Vec<Case> {
+        let mut cases = Vec::new();
+        for (i, sizes) in [
+            [1, 8, 2, 16, 32],
+            [1, 1, 1, 1, 1],
+            [2, 60, 4, 17, 33],
+            [3, 8, 8, 15, 130],
+            [16, 4, 2, 48, 64],
+            [5, 512, 10, 32, 16],
+            [4, 256, 9, 40, 72],
+            [2, 64, 32, 20, 24],
+            [0, 8, 2, 16, 16],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            cases.push(case("edge", sizes, 0, Values::WideRange));
+            let [n_tok, experts, top_k, n, k] = sizes;
+            let sizes = [n_tok, experts, top_k, n.next_multiple_of(16), k.next_multiple_of(16)];
+            cases.push(case("edge", sizes, 1 + i as u64 % 2, Values::Normal));
+        }
+        for &values in Self::VALUES {
+            for nvfp4 in 0..3 {
+                cases.push(case("edge", [5, 6, 3, 48, 144], nvfp4, values));
+            }
+        }
+        cases
+    }
+
+    fn random_case(random: Random, i: u64) -> Case {
+        let draw = |what: u64, end: u64| random.below(i * 16 + what, end);
+        let experts = [1, 2, 8, 60, 128][draw(0, 5) as usize];
+        let top_k = 1 + draw(1, experts.min(10));
+        let n_tok = if draw(2, 3) == 0 { draw(3, 17) } else { draw(3, 4) };
+        let nvfp4 = draw(4, 5).saturating_sub(2);
+        let step = if nvfp4 == 0 && draw(5, 2) == 0 { 1 } else { 16 };
+        let size = |what: u64| (1 + draw(what, 160)).next_multiple_of(step);
+        let values = Self::VALUES[draw(6, Self::VALUES.len() as u64) as usize];
+        case(
+            &format!("case{i}"),
+            [n_tok, experts, top_k, size(7), size(8)],
+            nvfp4,
+            values,
+        )
+    }
+
+    fn work(dims: &Dims, _: &str, _: u32) -> Work {
+        let (n_tok, top_k, n, k) = (dims.u64("n_tok"), dims.u64("top_k"), dims.u64("n"), dims.u64("k"));
+        let (pairs, experts) = (n_tok * top_k, dims.u64("experts"));
+        let format = Format::new(dims.u64("nvfp4"), &[]).unwrap_or(Format::Bf16);
+        let out = (1.0 - top_k as f64 / experts as f64).powf(n_tok as f64);
+        let chosen = ((experts as f64 * (1.0 - out)).round() as u64).min(pairs);
+        Work {
+            read_bytes: format.bytes(chosen, 2 * n, k) + format.bytes(chosen, k, n) + 2 * n_tok * k,
+            passes: 1,
+            write_bytes: 2 * n_tok * k,
+            multiply_adds: 3 * pairs * n * k,
+            math: Math::Bf16,
+            launches: 2,
+            blocks: n.div_ceil(u64::from(ROWS)) * pairs,
+            threads: GATE_UP_THREADS,
+            shared_bytes: GATE_UP_SHARED,
+            chain: k.div_ceil(16),
+            // A dependent mma.sync.m16n8k16, measured on an H200.
+            chain_cycles: 26.8,
+            ..Work::default()
+        }
+    }
+
+    fn problem(dims: &Dims, values: Values, _: &str, seed: u64) -> Result<Box<dyn Problem>, OpError> {
+        let (n_tok, experts, top_k) = (dims.usize("n_tok"), dims.usize("experts"), dims.usize("top_k"));
+        let (n, k) = (dims.usize("n"), dims.usize("k"));
+        let format = Format::new(dims.u64("nvfp4"), &[]).map_err(OpError::Shape)?;
+        let draw = Draw { seed, values };
+        let mut weights: Vec<f32> = draw.ordinary("moe_decode weights", n_tok, top_k, 0.25);
+        weights.iter_mut().for_each(|w| *w = w.abs());
+        Ok(Box::new(Data {
+            n_tok,
+            experts,
+            top_k,
+            n,
+            k,
+            x: draw.floats("moe_decode x", n_tok, k, 1.0),
+            ids: super::routed(draw, Skew::Uniform, n_tok, experts, top_k),
+            weights,
+            gate_up: Arc::new(Experts::draw(draw, "gate_up", format, experts, 2 * n, k)),
+            down: Arc::new(Experts::draw(draw, "down", format, experts, k, n)),
+        }))
+    }
+}
+
+/// The data of a case.
+#[derive(Clone)]
+pub(super) struct Data {
+    pub n_tok: usize,
+    pub experts: usize,
+    pub top_k: usize,
+    pub n: usize,
+    pub k: usize,
+    pub x: Vec<bf16>,
+    pub ids: Vec<i32>,
+    pub weights: Vec<f32>,
+    pub gate_up: Arc<Experts>,
+    pub down: Arc<Experts>,
+}
+
+impl Data {
+    /// One token's data.
+    fn token(&self, token: usize) -> Data {
+        let pairs = token * self.top_k..(token + 1) * self.top_k;
+        Data {
+            n_tok: 1,
+            x: self.x[token * self.k..][..self.k].to_vec(),
+            ids: self.ids[pairs.clone()].to_vec(),
+            weights: self.weights[pairs].to_vec(),
+            ..self.clone()
+        }
+    }
+
+    fn answer(&self) -> Result<Vec<bf16>, OpError> {
+        let layer = Layer {
+            gate_up: self.gate_up.reference(),
+            down: self.down.reference(),
+            experts: self.experts,
+            n: self.n,
+            k: self.k,
+        };
+        Ok(layer.forward(&self.x, &self.ids, &self.weights, self.n_tok)?)
+    }
+
+    /// The tensors but for what is between x and y, and y.
+    pub(super) fn operands(&self) -> Vec<Tensor<'_>> {
+        let routed = [("n_tok", self.n_tok), ("slot", self.top_k)];
+        let mut tensors = self.gate_up.tensors(W);
+        tensors.extend(self.down.tensors(DOWN));
+        tensors.extend([
+            Tensor::input("x", &[("n_tok", self.n_tok), ("k", self.k)], &self.x),
+            Tensor::input("ids", &routed, &self.ids),
+            Tensor::input("weights", &routed, &self.weights),
+            Tensor::output::<bf16>("y", &[("n_tok", self.n_tok), ("k", self.k)]),
+        ]);
+        tensors
+    }
+}
+
+impl Problem for Data {
+    fn tensors(&self) -> Vec<Tensor<'_>> {
+        let mut tensors = self.operands();
+        tensors.push(Tensor::scratch::<bf16>("h", &[("pair", self.ids.len()), ("n", self.n)]));
+        tensors
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
+        if self.n_tok == 0 {
+            return Ok(());
+        }
+        let x = tensors.ptr::<bf16>("x")?.cast::<u16>();
+        let (ids, weights) = (tensors.ptr::<i32>("ids")?, tensors.ptr::<f32>("weights")?);
+        let (h, y) = (tensors.ptr_mut::<bf16>("h")?, tensors.ptr_mut::<bf16>("y")?);
+        let (n, k, top_k, experts) = (self.n as u32, self.k as u32, self.top_k as u32, self.experts as u32);
+        let tiles = |rows: u32, others: usize| (rows.div_ceil(ROWS), others as u32);
+        let dims = LaunchDims::new(tiles(n, self.ids.len()), GATE_UP_THREADS).shared(GATE_UP_SHARED);
+        match self.gate_up.pointers(W, tensors)? {
+            Pointers::Bf16(w) => {
+                let args = (x, ids, w, h, experts, top_k, n, k);
+                device.launch(stream, &moe_decode_gate_up_bf16::KERNEL, dims, args)?;
+            }
+            Pointers::Nvfp4 {
+                codes,
+                scales,
+                tensor,
+                divide,
+            } => {
+                let args = (x, ids, codes, scales, tensor, divide, h, experts, top_k, n, k);
+                device.launch(stream, &moe_decode_gate_up_nvfp4::KERNEL, dims, args)?;
+            }
+        }
+        let h = h.cast::<u16>().cast_const();
+        let dims = LaunchDims::new(tiles(k, self.n_tok), DOWN_THREADS).shared(down_shared(top_k));
+        match self.down.pointers(DOWN, tensors)? {
+            Pointers::Bf16(w) => {
+                let args = (h, ids, weights, w, y, experts, top_k, n, k);
+                device.launch(stream, &moe_decode_down_bf16::KERNEL, dims, args)?;
+            }
+            Pointers::Nvfp4 {
+                codes,
+                scales,
+                tensor,
+                divide,
+            } => {
+                let args = (h, ids, weights, codes, scales, tensor, divide, y, experts, top_k, n, k);
+                device.launch(stream, &moe_decode_down_nvfp4::KERNEL, dims, args)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reference(&self) -> Result<Answer, OpError> {
+        let work = 3 * self.top_k * self.n * self.k;
+        if self.n_tok * work <= CPU_LIMIT {
+            return Ok(Answer::Whole(vec![bytes(&self.answer()?)]));
+        }
+        // Whole tokens: an output needs all of its token's h.
+        let tokens = sample(
+            Random::new(0, "moe_decode pieces"),
+            (CPU_LIMIT / work).max(1),
+            self.n_tok,
+        );
+        let piece = |token| Ok(Piece::new("y", token * self.k, &self.token(token).answer()?));
+        Ok(Answer::Pieces(
+            tokens.into_iter().map(piece).collect::<Result<_, OpError>>()?,
+        ))
+    }
+
+    /// Tokens by themselves (L2), and all of them on the path of prefill (L3).
+    fn alone(&self, pick: Random) -> Vec<Alone> {
+        let part = |name, problem, token: usize, count: usize| Alone {
+            name,
+            problem,
+            same: vec![Same::new::<bf16>("y", token * self.k, 0, count * self.k)],
+        };
+        let tokens = if self.n_tok < 2 {
+            Vec::new()
+        } else {
+            sample(pick, 2, self.n_tok)
+        };
+        let token = |token| part("token alone", Box::new(self.token(token)) as Box<dyn Problem>, token, 1);
+        let mut parts: Vec<Alone> = tokens.into_iter().map(token).collect();
+        if self.n_tok > 0 {
+            parts.push(part(
+                "sorted, as prefill",
+                Box::new(Sorted(self.clone())),
+                0,
+                self.n_tok,
+            ));
+        }
+        parts
+    }
+}
