@@ -124,3 +124,143 @@ fn tensors_of_another_shape_are_refused_by_name() {
         .to_string();
     assert!(error.contains("weights has 1"), "{error}");
 }
+
+/// bf16 of a standard deviation of `scale`.
+fn halves(seed: u64, count: usize, scale: f32) -> Vec<bf16> {
+    noise(seed, count, scale).into_iter().map(bf16::from_f32).collect()
+}
+
+#[test]
+fn a_grouped_row_is_its_experts_product_and_a_stray_one_is_zero() {
+    let (experts, top_k, n, k) = (3, 2, 5, 40);
+    let ids = [2, 0, 7, 2, 0, -3, 2, 2];
+    let order = &sort(&ids, experts);
+    let (x, w) = (halves(1, 4 * k, 1.0), halves(2, experts * n * k, 0.2));
+    let weights = Experts::Bf16(&w);
+    let gathered = Grouped {
+        x: &x,
+        weights,
+        order,
+        top_k,
+        n,
+        k,
+        gather: true,
+    };
+    let y = gathered.whole().unwrap();
+    for (place, &pair) in order.sorted.iter().enumerate() {
+        let (pair, row) = (pair as usize, &y[place * n..][..n]);
+        let Some(expert) = usize::try_from(ids[pair]).ok().filter(|&id| id < experts) else {
+            assert!(row.iter().all(|y| y.to_bits() == 0));
+            continue;
+        };
+        for (column, y) in row.iter().enumerate() {
+            let products = (0..k).map(|i| x[pair / top_k * k + i].to_f64() * w[(expert * n + column) * k + i].to_f64());
+            let (sum, size) = products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()));
+            // Three steps, each of 17 addends truncated 2^-25 below the largest and cut to 24 bits; then a bf16 of 8 bits.
+            let bound = size * 3.0 * (17.0 * 2f64.powi(-25) + 2f64.powi(-23)) + sum.abs() * 2f64.powi(-8);
+            assert!((y.to_f64() - sum).abs() <= bound, "{place} {column}: {y} {sum}");
+        }
+    }
+    // The way back takes rows in sorted order to their pairs: the same rows, elsewhere.
+    let sorted_x: Vec<bf16> = order
+        .sorted
+        .iter()
+        .flat_map(|&pair| &x[pair as usize / top_k * k..][..k])
+        .copied()
+        .collect();
+    let back = Grouped {
+        x: &sorted_x,
+        gather: false,
+        ..gathered
+    }
+    .whole()
+    .unwrap();
+    for (place, &pair) in order.sorted.iter().enumerate() {
+        assert_eq!(y[place * n..][..n], back[pair as usize * n..][..n]);
+    }
+    // Some places and columns are what they are in the whole.
+    for (row, values) in gathered.at(&[1, 4, 6], &[0, 3]).unwrap() {
+        assert_eq!(values, [y[row * n], y[row * n + 3]]);
+    }
+}
+
+#[test]
+fn nvfp4_experts_are_their_dequantised_weights_times_the_tensor_scale() {
+    let (experts, n, k) = (2, 3, 32);
+    let random = Random::new(9, "codes");
+    let codes: Vec<u8> = (0..experts * n * k / 2).map(|i| random.at(i as u64) as u8).collect();
+    let scales: Vec<u8> = (0..experts * n * k / 16).map(|i| 0x30 + i as u8 % 16).collect();
+    let of = |convention, tensor: &[f32]| {
+        let order = &sort(&[1, 0], experts);
+        let weights = Experts::Nvfp4 {
+            codes: &codes,
+            scales: &scales,
+            tensor,
+            convention,
+        };
+        let x = &halves(3, 2 * k, 1.0);
+        Grouped {
+            x,
+            weights,
+            order,
+            top_k: 1,
+            n,
+            k,
+            gather: true,
+        }
+        .whole()
+        .unwrap()
+    };
+    let one = of(Convention::ModelOpt, &[1.0, 1.0]);
+    let w = Weights {
+        codes: &codes,
+        scales: &scales,
+        n: experts * n,
+        k,
+    };
+    let dense = Grouped {
+        x: &halves(3, 2 * k, 1.0),
+        weights: Experts::Bf16(&w.dequantised().unwrap()),
+        order: &sort(&[1, 0], experts),
+        top_k: 1,
+        n,
+        k,
+        gather: true,
+    };
+    assert_eq!(one, dense.whole().unwrap());
+    // Powers of two round nowhere: expert 0 (the first row) times 2, expert 1 times 0.25, by either convention.
+    let times = |row: &[bf16], f: f32| -> Vec<bf16> { row.iter().map(|y| bf16::from_f32(y.to_f32() * f)).collect() };
+    let expected = [times(&one[..n], 2.0), times(&one[n..], 0.25)].concat();
+    assert_eq!(of(Convention::ModelOpt, &[2.0, 0.25]), expected);
+    assert_eq!(of(Convention::CompressedTensors, &[0.5, 4.0]), expected);
+}
+
+#[test]
+fn a_layer_with_its_slots_in_another_order_gives_other_bytes_and_its_tokens_do_not_depend_on_each_other() {
+    let (experts, n, k, top_k) = (4, 16, 24, 3);
+    let (gate_up, down) = (halves(1, experts * 2 * n * k, 0.3), halves(2, experts * k * n, 0.3));
+    let layer = Layer {
+        gate_up: Experts::Bf16(&gate_up),
+        down: Experts::Bf16(&down),
+        experts,
+        n,
+        k,
+    };
+    let (x, ids) = (halves(3, 2 * k, 1.0), [3, 1, 0, 1, 2, 3]);
+    let weights = [0.5, 0.3, 0.2, 0.6, 0.3, 0.1];
+    let y = layer.forward(&x, &ids, &weights, 2).unwrap();
+    assert!(y.iter().any(|y| y.to_f32() != 0.0));
+    for token in 0..2 {
+        let (slots, row) = (token * top_k..(token + 1) * top_k, token * k..(token + 1) * k);
+        let alone = layer
+            .forward(&x[row.clone()], &ids[slots.clone()], &weights[slots], 1)
+            .unwrap();
+        assert_eq!(alone, y[row]);
+    }
+    let differs = (0..50).any(|seed| {
+        let x = halves(10 + seed, k, 1.0);
+        let forward = layer.forward(&x, &[3, 1, 0], &[0.5, 0.3, 0.2], 1).unwrap();
+        forward != layer.forward(&x, &[0, 1, 3], &[0.2, 0.3, 0.5], 1).unwrap()
+    });
+    assert!(differs);
+}

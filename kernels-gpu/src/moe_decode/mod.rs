@@ -106,7 +106,7 @@ unsafe fn chain<R: Row>(upper: R, lower: R, x: Dense, k: u32) -> [f32; 2] {
         // SAFETY: the caller's promise; beyond K nothing is read.
         let next = unsafe { fetch(upper, lower, x, first + AHEAD as u32) };
         unroll!(i < 8 => {
-            // A step of zeros would turn a sum of -0 into +0.
+            // Steps of zeros would change nothing, but take their time.
             if first + (i as u32) < end {
                 let ([a0, a2], [a1, a3]) = (R::values(held.upper[i]), R::values(held.lower[i]));
                 sums = mma::m16n8k16_bf16(&[[a0, a1, a2, a3]], &[held.x[i]], &sums);

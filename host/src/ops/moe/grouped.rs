@@ -199,8 +199,10 @@ impl Spec for MoeGrouped {
         let experts = [1, 2, 3, 8, 60, 128][draw(0, 6) as usize];
         let top_k = 1 + draw(1, experts.min(8));
         let n_tok = [draw(2, 6), draw(2, 40), draw(2, 280 / top_k + 1)][draw(3, 3) as usize];
-        let n = near_an_edge(|what, end| draw(4 + what, end)).min(300);
-        let k = near_an_edge(|what, end| draw(8 + what, end)).min(300);
+        // Every expert with a row is a tile of its own: many of them are kept small for the simulator.
+        let most = if experts.min(n_tok * top_k) > 10 { 70 } else { 150 };
+        let n = near_an_edge(|what, end| draw(4 + what, end)).min(most);
+        let k = near_an_edge(|what, end| draw(8 + what, end)).min(150);
         let nvfp4 = draw(12, 5).saturating_sub(2);
         let k = if nvfp4 == 0 { k } else { k.next_multiple_of(16) };
         let values = Self::VALUES[draw(13, Self::VALUES.len() as u64) as usize];

@@ -66,6 +66,8 @@ impl Spec for MoeSort {
             cases.push(case("edge", [70, experts, top_k], Values::Normal));
             cases.push(case("edge", [4097 / top_k + 1, experts, top_k], Values::WideRange));
         }
+        // Chunks of more than the least length.
+        cases.push(case("edge", [65_536, 60, 5], Values::WideRange));
         for &values in Self::VALUES {
             cases.push(case("edge", [77, 60, 4], values));
             cases.push(case("edge", [2500, 60, 2], values));
