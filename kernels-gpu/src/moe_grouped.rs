@@ -258,9 +258,9 @@ unsafe fn body<T: Block, W: Weights>(args: Args, w: W) {
     T::each(&sums, store);
 }
 
-/// One tile a line: name for bf16, name for NVFP4, tile, threads, blocks an SM.
+/// One tile a line: name for bf16, name for NVFP4, tile, threads, blocks an SM of the one and of the other.
 macro_rules! kernels {
-    ($($dense:ident, $packed:ident($tile:ty, $threads:literal, $blocks:literal);)*) => {$(
+    ($($dense:ident, $packed:ident($tile:ty, $threads:literal, $blocks:literal, $packed_blocks:literal);)*) => {$(
         /// The product with bf16 weights for one tile; see the module for its parameters.
         ///
         /// # Safety
@@ -288,7 +288,7 @@ macro_rules! kernels {
         ///
         /// # Safety
         /// As for the other; codes are aligned to 8, and k is a multiple of 16.
-        #[kernel(threads = $threads, min_blocks = $blocks)]
+        #[kernel(threads = $threads, min_blocks = $packed_blocks)]
         pub unsafe fn $packed(
             x: *const u16,
             codes: *const u8,
@@ -314,7 +314,7 @@ macro_rules! kernels {
 }
 
 kernels! {
-    moe_grouped_bf16_wide, moe_grouped_nvfp4_wide(Wide, 256, 2);
-    moe_grouped_bf16_middle, moe_grouped_nvfp4_middle(Middle, 128, 3);
-    moe_grouped_bf16_thin, moe_grouped_nvfp4_thin(Thin, 128, 4);
+    moe_grouped_bf16_wide, moe_grouped_nvfp4_wide(Wide, 256, 2, 1);
+    moe_grouped_bf16_middle, moe_grouped_nvfp4_middle(Middle, 128, 3, 3);
+    moe_grouped_bf16_thin, moe_grouped_nvfp4_thin(Thin, 128, 4, 4);
 }

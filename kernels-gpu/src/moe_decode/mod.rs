@@ -295,7 +295,7 @@ pub unsafe fn moe_decode_gate_up_nvfp4(
 ///
 /// # Safety
 /// The tensors have the shapes of the module's table, on the device; the launch has [`down_shared`].
-#[kernel(threads = 256)]
+#[kernel(threads = 256, min_blocks = 1)]
 pub unsafe fn moe_decode_down_bf16(
     h: *const u16,
     ids: *const i32,
@@ -315,7 +315,7 @@ pub unsafe fn moe_decode_down_bf16(
 ///
 /// # Safety
 /// As [`fn@moe_decode_down_bf16`], codes aligned to 2.
-#[kernel(threads = 256)]
+#[kernel(threads = 256, min_blocks = 1)]
 pub unsafe fn moe_decode_down_nvfp4(
     h: *const u16,
     ids: *const i32,
