@@ -119,10 +119,10 @@ impl Draw {
     fn float<T: Float>(self, random: Random, index: u64, row: u64, at: u64, width: u64, scale: f32) -> T {
         let normal = random.normal(index);
         // Independent of `normal`'s bits.
-        let bits = || random.at(index ^ 1 << 63);
+        let bits = || random.at(index ^ (1 << 63));
         // Of a group of 32 neighbours, the same for all of them.
         let exponent = |low: i32, range: i32| {
-            let group = Random::new(random.at(row << 32 ^ at / 32 ^ 1 << 62), "magnitude");
+            let group = Random::new(random.at((row << 32) ^ (at / 32) ^ (1 << 62)), "magnitude");
             2f32.powi(low + group.below(0, range as u64) as i32)
         };
         let v = match self.values {
@@ -137,12 +137,12 @@ impl Draw {
             // Neighbours cancel: v, -v.
             Values::Cancelling => {
                 let v = random.normal(index - at % 2) * scale;
-                if at % 2 == 0 { v } else { -v }
+                if at.is_multiple_of(2) { v } else { -v }
             }
             Values::Huge => (normal * (T::LARGEST / 4.0)).clamp(-T::LARGEST, T::LARGEST),
             // From the smallest normal down to zero, subnormals among them.
             Values::Tiny => normal * T::SMALLEST * exponent(-8, 10),
-            Values::Single if at != random.below(row ^ 1 << 61, width) => 0.0,
+            Values::Single if at != random.below(row ^ (1 << 61), width) => 0.0,
             Values::WideRange => normal * scale * exponent(-T::SPAN, 2 * T::SPAN),
             _ => normal * scale,
         };
