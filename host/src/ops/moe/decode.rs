@@ -17,7 +17,7 @@ use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
 use crate::op::{Case, OpError, Values};
-use crate::ops::gemm::CPU_LIMIT;
+use crate::ops::gemm::common::CPU_LIMIT;
 use crate::reference::moe::Layer;
 
 /// The operation.

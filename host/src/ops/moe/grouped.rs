@@ -13,7 +13,7 @@ use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
 use crate::op::{Case, OpError, Values};
-use crate::ops::gemm::{CPU_LIMIT, near_an_edge};
+use crate::ops::gemm::common::{CPU_LIMIT, near_an_edge};
 use crate::reference::moe::{self as reference, Sorted};
 
 /// The operation.
