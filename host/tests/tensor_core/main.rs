@@ -2,6 +2,7 @@
 
 mod answers;
 mod corners;
+mod floor;
 
 use half::{bf16, f16};
 use host::reference::mma::{self, Arch, Factor};

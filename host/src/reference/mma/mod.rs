@@ -5,9 +5,9 @@
 //! are integers and the end is done in floating point.
 //!
 //! A step of P products and c (P = 16 on Hopper, 8 on Ampere): with E the largest exponent of c and the products, of those that are
-//! not zero, every addend is truncated toward zero to a multiple of 2^(E - F) (F = 25 on Hopper, 24 on Ampere), the sum is exact, and
-//! the result is the sum truncated toward zero to f32, where a zero is +0. A product's exponent is the sum of its factors' exponents; a subnormal has
-//! that of the smallest normal number.
+//! not zero, and at least -133, every addend is truncated toward zero to a multiple of 2^(E - F) (F = 25 on Hopper, 24 on Ampere), the
+//! sum is exact, and the result is the sum truncated toward zero to f32, where a zero is +0. A product's exponent is the sum of its
+//! factors' exponents; a subnormal has that of the smallest normal number.
 
 mod gemm;
 
@@ -45,8 +45,8 @@ impl Arch {
 /// The NaN that tensor cores make.
 const NAN: f32 = f32::from_bits(0x7FFF_FFFF);
 
-/// Below the exponent of every product (-252 at least): where a step is done that has only zeros.
-const LEAST: i32 = -300;
+/// The least E, as an H200 has it; where a step is done that has only zeros.
+const LEAST: i32 = -133;
 
 /// A factor as the tensor core sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,7 +7,7 @@
 //! 2. A factor is an integer times a power of two, with the exponent of its encoding: a subnormal one is not normalised, nor is c.
 //!    A product has the product of the integers and the sum of the exponents, so that its significand lies below 4. It is not
 //!    normalised.
-//! 3. E is the largest exponent of c and the products, those dropped that are zero.
+//! 3. E is the largest exponent of c and the products, those dropped that are zero, and at least -133 ([`TensorCore::exponent_floor`]).
 //! 4. Each addend is truncated toward zero to a multiple of 2^(E - F), F being [`TensorCore::fraction_bits`]; the sum is exact.
 //! 5. d is the sum truncated toward zero to an `f32`, subnormal or not; a sum of 2^128 or more is infinite. A zero is always +0.
 //!
@@ -69,7 +69,7 @@ impl TensorCore {
     pub const HOPPER: TensorCore = TensorCore {
         products: 16,
         fraction_bits: 25,
-        exponent_floor: NO_FLOOR,
+        exponent_floor: -133,
         zero_products: ZeroProducts::Dropped,
         zero_sum: ZeroSum::Positive,
     };
