@@ -133,13 +133,13 @@ pub fn fma_chain(a: impl IntoIterator<Item = Near>, b: impl IntoIterator<Item = 
     a.into_iter().zip(b).fold(exact(0.0), |sum, (a, b)| fma(a, b, sum))
 }
 
-/// The chain of tensor-core steps from c. In a step of 16 products and c, the largest of the 17 is at least 2^E, each is cut
-/// below 2^(E-25), and the sum, rounded toward zero to 24 bits, loses less than 2^-23 of itself.
+/// The chain of tensor-core steps from c. In a step of 16 products and c, the largest of the 17 is at least 2^E (or E is its floor
+/// of -133), each is cut below 2^(E-25), and the sum, rounded toward zero to 24 bits, loses less than 2^-23 of itself.
 pub fn mma(a: &[Near], b: &[Near], c: Near) -> Near {
     assert_eq!(a.len(), b.len());
     let mut acc = c;
     for (a, b) in a.chunks(16).zip(b.chunks(16)) {
-        let mut largest = acc.size();
+        let mut largest = acc.size().max(2f64.powi(-133));
         for (&a, &b) in a.iter().zip(b) {
             let product = a * b;
             largest = largest.max(product.size());
