@@ -4,6 +4,8 @@
 
 pub mod attention;
 pub mod embedding;
+pub mod gdn;
+pub mod gdn_prefill;
 pub mod gemm;
 pub mod kv_append;
 pub mod mma;
