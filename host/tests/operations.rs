@@ -28,6 +28,10 @@ operations! {
     attn_prefill
     embedding
     gated_rms_norm
+    gdn_conv
+    gdn_decode
+    gdn_gates
+    gdn_prefill
     gemm
     kv_append
     moe_combine

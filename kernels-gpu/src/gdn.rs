@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | recurrent state S | f32 `[slots][v_heads][V = 128][K = 128]`, K contiguous |
 //! | conv state | bf16 `[slots][channels][3]`, the oldest input first |
-//! | sequences | `cu_seqlens` i32 `[n_seq + 1]`: sequence s is the packed tokens `cu_seqlens[s] .. cu_seqlens[s + 1]` |
+//! | sequences | `cu_seqlens` i32 `[n_seq + 1]`, ascending: sequence s is the packed tokens `cu_seqlens[s] .. cu_seqlens[s + 1]` |
 //! | slots | i32 per sequence; -1 as a source: zeros (a new sequence); -1 as a destination: not written |
 //!
 //! A slot is touched by its own sequence alone; source and destination may be the same one.
@@ -46,7 +46,7 @@ pub(crate) struct Tile {
     pub(crate) len: u32,
 }
 
-/// The first tile slot of the sequence that begins at packed token `begin`. The next sequence's is far enough: with b tokens
+/// The first tile slot of the sequence that begins `begin` tokens after the first sequence. The next sequence's is far enough: with b tokens
 /// before and n of its own, floor((b + n) / tile) + 1 - floor(b / tile) >= ceil(n / tile), and at least 1.
 #[inline(always)]
 pub(crate) fn first_slot(begin: u32, seq: u32, tile: u32) -> u32 {
@@ -56,15 +56,16 @@ pub(crate) fn first_slot(begin: u32, seq: u32, tile: u32) -> u32 {
 /// The tile of a slot, by bisection: first slots ascend strictly. A sequence has at least one slot, even without tokens.
 ///
 /// # Safety
-/// `cu_seqlens` has `n_seq + 1` ascending entries from 0, `n_seq` is at least 1.
+/// `cu_seqlens` has `n_seq + 1` ascending entries, `n_seq` is at least 1.
 #[inline(always)]
 pub(crate) unsafe fn find(cu_seqlens: *const i32, n_seq: u32, slot: u32, tile: u32) -> Tile {
     // SAFETY: callers keep below n_seq + 1.
     let begin = |seq: u32| unsafe { mem::load_nc(cu_seqlens.add(seq as usize)) } as u32;
+    let origin = begin(0);
     let (mut seq, mut end) = (0, n_seq);
     while end - seq > 1 {
         let middle = (seq + end) / 2;
-        if first_slot(begin(middle), middle, tile) <= slot {
+        if first_slot(begin(middle) - origin, middle, tile) <= slot {
             seq = middle;
         } else {
             end = middle;
@@ -72,7 +73,7 @@ pub(crate) unsafe fn find(cu_seqlens: *const i32, n_seq: u32, slot: u32, tile: u
     }
     let first = begin(seq);
     let len = begin(seq + 1) - first;
-    let index = slot - first_slot(first, seq, tile);
+    let index = slot - first_slot(first - origin, seq, tile);
     let before = (index * tile).min(len);
     Tile {
         seq,

@@ -5,6 +5,7 @@ pub mod argmax;
 pub mod attention;
 pub mod embedding;
 pub mod gated_rms_norm;
+pub mod gdn;
 pub mod gemm;
 pub mod kv_append;
 pub mod moe;
@@ -27,6 +28,10 @@ pub fn all() -> &'static [&'static dyn Operation] {
         &Described::<attention::AttnPrefill>::OP,
         &Described::<embedding::Embedding>::OP,
         &Described::<gated_rms_norm::GatedRmsNorm>::OP,
+        &Described::<gdn::GdnConv>::OP,
+        &Described::<gdn::GdnDecode>::OP,
+        &Described::<gdn::GdnGates>::OP,
+        &Described::<gdn::GdnPrefill>::OP,
         &Described::<gemm::Gemm>::OP,
         &Described::<kv_append::KvAppend>::OP,
         &Described::<moe::MoeCombine>::OP,

@@ -165,7 +165,9 @@ pub fn conv(
             if channels.start / D + i < conv.l2_heads {
                 let values: Vec<f32> = head.iter().map(|v| v.to_f32()).collect();
                 let scale = exact::rsqrt(square_sum(&values) + 1e-6);
-                head.iter_mut().zip(values).for_each(|(out, v)| *out = to_bf16(v * scale));
+                head.iter_mut()
+                    .zip(values)
+                    .for_each(|(out, v)| *out = to_bf16(v * scale));
             }
         }
     }
@@ -215,7 +217,11 @@ pub fn step(x: &Inputs<'_>, token: usize, head: usize, state: &mut [f32]) -> Vec
 /// [`ReferenceError`] naming the tensor.
 pub fn check(x: &Inputs<'_>, n_tok: usize) -> Result<(), ReferenceError> {
     let rows = |name, rows: &Rows<'_>, heads: usize| {
-        let last = if n_tok == 0 { 0 } else { (n_tok - 1) * rows.stride + heads * D };
+        let last = if n_tok == 0 {
+            0
+        } else {
+            (n_tok - 1) * rows.stride + heads * D
+        };
         expect(name, rows.data.len().min(last), &[("the last token's last", last)])
     };
     rows("q", &x.q, x.heads.keys)?;

@@ -63,9 +63,10 @@ fn operand(low: [f32; 4], high: [f32; 4]) -> [u32; 4] {
 
 /// What a block knows of its sequence and head.
 struct Place {
-    seq: u32,
     head: u32,
     warps: u32,
+    /// The slot of its first chunk in the scratch.
+    slot: u32,
     /// The packed index of the sequence's first token, and its tokens.
     first: u32,
     len: u32,
@@ -108,7 +109,7 @@ unsafe fn fetch(x: &Args, place: &Place, stage: Shared<u8>, c: u32) {
             pieces,
             gdn::by_16_bytes(v, x.v_stride),
         );
-        let chunk = x.chunk(gdn::first_slot(place.first, place.seq, CHUNK) + c, place.head);
+        let chunk = x.chunk(place.slot + c, place.head);
         let mut i = thread::thread_idx_x() * 16;
         while i < CHUNK_BYTES {
             shared::copy_async16(stage.add(CHUNK_AT + i), chunk.add(i as usize));
@@ -225,8 +226,9 @@ pub(super) unsafe fn body(x: Args) {
     let (g, t) = (lane / 4, lane % 4);
     let seq = thread::block_idx_x();
     // SAFETY: the sequence exists.
-    let (first, end, from, to) = unsafe {
+    let (origin, first, end, from, to) = unsafe {
         (
+            mem::load_nc(x.cu_seqlens) as u32,
             mem::load_nc(x.cu_seqlens.add(seq as usize)) as u32,
             mem::load_nc(x.cu_seqlens.add(seq as usize + 1)) as u32,
             mem::load_nc(x.state_in.add(seq as usize)),
@@ -234,9 +236,9 @@ pub(super) unsafe fn body(x: Args) {
         )
     };
     let place = Place {
-        seq,
         head: thread::block_idx_z(),
         warps,
+        slot: gdn::first_slot(first - origin, seq, CHUNK),
         first,
         len: end - first,
         column: thread::block_idx_y() * 16 * warps,
