@@ -12,10 +12,19 @@ macro_rules! unroll {
         $crate::unroll::unroll!(@ $i $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $i:ident $body:block $($at:literal)+) => {
-        $({
-            let $i: usize = $at;
+        #[cfg(target_arch = "nvptx64")]
+        {
+            $({
+                let $i: usize = $at;
+                $body
+            })+
+        }
+        // On the host an ordinary loop: there are no registers to keep an array in, and much less to compile.
+        #[cfg(not(target_arch = "nvptx64"))]
+        for $i in [$($at),+] {
+            let $i: usize = $i;
             $body
-        })+
+        }
     };
 }
 pub(crate) use unroll;

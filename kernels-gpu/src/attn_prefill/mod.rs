@@ -99,6 +99,7 @@ unsafe fn body<T: Half, const D: u32, const G: u32, const W: u32, const SC: usiz
         first: [top.0, bottom.0],
         last: [top.1, bottom.1],
     };
+    let has_rows = first_row + warp_row < seq.tokens;
     // What the whole warp sees, by its first and its last row.
     let warp_first = args.admitted(seq, first_row + warp_row).0;
     let warp_last = args.admitted(seq, first_row + warp_row + 15).1;
@@ -109,7 +110,7 @@ unsafe fn body<T: Half, const D: u32, const G: u32, const W: u32, const SC: usiz
 
     while at as i32 <= block_last {
         let (low, high) = (at as i32, (at + G - 1) as i32);
-        let seen = low <= warp_last && high >= warp_first;
+        let seen = has_rows && low <= warp_last && high >= warp_first;
         shared::copy_async_wait::<1>();
         thread::sync_threads();
         // SAFETY: as above.
