@@ -101,7 +101,7 @@ impl<T: Float + Element> Sequence<T> {
     ///   A_p = sum |q k|, absolute, a step; head_dim / 16 steps.
     /// - x_p: c is rounded and x is, so |s c| e(1) + |x| e(1) come to the error of s_p times c, absolute. |x| < |s c| + |m| + 1.
     /// - P_p: ln 2 times that, and 1.02e-4 of exp2a; below 2^-126 something as small, absolute.
-    /// - rounding P to the 16-bit type: u, and for f16 2^-25 of its smallest steps, absolute (P is at most 1, l at least 1/2).
+    /// - rounding P to the 16-bit type: u, or below its smallest normal number u of that, absolute; l is at least 1/2.
     /// - O: 21 * 2^-25 of sum P |v| a step, len / 16 steps; a fold is two roundings, len / 64 of them at most.
     /// - l: a chain of len / 8, three joins, and the folds.
     /// - 1 / l and the product: e(2). The last rounding: u of the result. A gate: e(8) and u once more.
@@ -157,8 +157,8 @@ impl<T: Float + Element> Sequence<T> {
             for (j, v) in self.row(&self.v, first + i, kv_head).into_iter().enumerate() {
                 y[j] += share * v;
                 size[j] += share * v.abs();
-                // Twice the smallest step of a rounded P, since l may be 1/2; the same covers P below 2^-126.
-                from_p[j] += (share * (error + u) + 2f64.powi(-24) * (T::SPAN < 20) as u8 as f64) * v.abs();
+                // The smallest step of a rounded P, over an l of 1/2 at the least; it covers P below 2^-126 as well.
+                from_p[j] += (share * (error + u) + f64::from(T::SMALLEST) * u * 2.0) * v.abs();
             }
         }
         let n = (last + 1 - first) as f64;
@@ -271,11 +271,10 @@ fn what_is_not_attention_is_beyond_the_bound() {
     beyond("the scale", Attention { scale_log2, ..right });
     let scale_log2 = right.scale_log2 * std::f32::consts::LN_2;
     beyond("the base", Attention { scale_log2, ..right });
+    // All pages but the last are seen whole, in any order the same: only its place matters.
     let mut block_table = sequence.block_table.clone();
-    block_table.swap(0, 1);
-    // The same positions in another order are another causal mask only where it matters: at the end.
     let end = block_table.len() - 1;
-    block_table.swap(end, 0);
+    block_table.swap(0, end);
     let pages = Attention {
         block_table: &block_table,
         ..right
