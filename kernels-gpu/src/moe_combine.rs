@@ -48,7 +48,7 @@ pub fn grid(n_tok: u32, n: u32) -> (u32, u32) {
 unsafe fn load(row: *const bf16, column: u32, n: u32) -> [f32; 8] {
     // SAFETY: floats, for which all zeroes is a value.
     let mut x: [f32; 8] = unsafe { core::mem::zeroed() };
-    if n % 8 == 0 {
+    if n.is_multiple_of(8) {
         // SAFETY: column is a multiple of 8 below n.
         let U32x4(words) = unsafe { mem::load(row.add(column as usize).cast::<U32x4>()) };
         let mut i = 0;
@@ -130,7 +130,7 @@ pub unsafe fn moe_combine(
     }
     // SAFETY: the token exists.
     let to = unsafe { y.add(token * n as usize + column as usize) };
-    if n % 8 == 0 {
+    if n.is_multiple_of(8) {
         // SAFETY: words, for which all zeroes is a value.
         let mut words: [u32; 4] = unsafe { core::mem::zeroed() };
         let mut i = 0;

@@ -54,8 +54,8 @@ pub enum Choice {
 /// The tile for so many rows spread over so many experts.
 pub fn choose(pairs: u32, experts: u32) -> Choice {
     match pairs / experts.max(1) {
-        ..=15 => Choice::Thin,
-        ..=127 => Choice::Middle,
+        0..=15 => Choice::Thin,
+        16..=127 => Choice::Middle,
         _ => Choice::Wide,
     }
 }
@@ -213,17 +213,18 @@ unsafe fn body<T: Block, W: Weights>(args: Args, w: W) {
     if row >= end {
         return;
     }
+    let scale = if expert == experts {
+        Scale::None
+    } else {
+        // SAFETY: the expert exists.
+        unsafe { w.scale(expert) }
+    };
     let output = Output {
         y,
         f32: false,
         bias: core::ptr::null(),
         residual: core::ptr::null(),
-        // SAFETY: the expert exists.
-        scale: if expert == experts {
-            Scale::None
-        } else {
-            unsafe { w.scale(expert) }
-        },
+        scale,
         n,
     };
     // SAFETY: the row exists, and so does its pair.

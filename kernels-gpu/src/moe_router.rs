@@ -157,7 +157,7 @@ unsafe fn body<const V: usize>(
 unsafe fn load(row: *const f32, first: u32, experts: u32) -> ([f32; 8], [u32; 8]) {
     // SAFETY: plain numbers, for which all zeroes is a value.
     let (mut x, mut keys): ([f32; 8], [u32; 8]) = unsafe { core::mem::zeroed() };
-    if experts % 4 == 0 {
+    if experts.is_multiple_of(4) {
         let mut half = 0;
         while half < 2 {
             if first + 4 * (half as u32) < experts {

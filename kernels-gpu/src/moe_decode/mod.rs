@@ -175,12 +175,12 @@ unsafe fn gate_up<W: Weights>(x: *const u16, ids: *const i32, w: W, h: *mut bf16
         product(w, expert, is_up * n + first, (is_up + 1) * n, 2 * n, x, k)
     };
     let up = shared::dynamic::<f32>();
-    if is_up == 1 && lane % 4 == 0 {
+    if is_up == 1 && lane.is_multiple_of(4) {
         up.add(lane / 4).store(sums[0]);
         up.add(lane / 4 + 8).store(sums[1]);
     }
     thread::sync_threads();
-    if is_up == 0 && lane % 4 == 0 {
+    if is_up == 0 && lane.is_multiple_of(4) {
         let mut half = 0;
         while half < 2 {
             let row = lane / 4 + 8 * half as u32;
@@ -217,7 +217,7 @@ unsafe fn down<W: Weights>(h: *const u16, ids: *const i32, weights: *const f32, 
             // SAFETY: the expert exists, and the kernel before has made the pair's h.
             sums = unsafe { product(w, expert, first, k, k, h.add(pair * n as usize), n) };
         }
-        if lane % 4 == 0 {
+        if lane.is_multiple_of(4) {
             products.add(slot * ROWS + lane / 4).store(sums[0]);
             products.add(slot * ROWS + lane / 4 + 8).store(sums[1]);
         }

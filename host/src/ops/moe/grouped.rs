@@ -6,9 +6,10 @@ use half::bf16;
 use kernels_gpu::moe_grouped::{self as kernels, Choice, choose, launch};
 
 use super::Skew;
-use super::weights::{Experts, Format, Pointers, W};
+use super::launch::Launch;
+use super::weights::{Experts, Format, W};
 use crate::cost::{Math, Work};
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{Device, Stream};
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -21,75 +22,6 @@ pub struct MoeGrouped;
 
 /// Rows and columns whose crossings are the sample of the CPU reference, beyond [`CPU_LIMIT`].
 const SAMPLED: (usize, usize) = (32, 48);
-
-/// A launch on pointers.
-#[derive(Clone, Copy)]
-pub(super) struct Launch {
-    pub x: *const u16,
-    pub w: Pointers,
-    pub offsets: *const i32,
-    pub sorted: *const i32,
-    pub y: *mut u8,
-    pub pairs: u32,
-    pub experts: u32,
-    pub top_k: u32,
-    pub n: u32,
-    pub k: u32,
-    pub gather: bool,
-}
-
-impl Launch {
-    /// Launches it; nothing where there are no pairs.
-    pub fn run(self, device: &Device, stream: &Stream) -> Result<(), OpError> {
-        let Launch {
-            x,
-            offsets,
-            sorted,
-            y,
-            pairs,
-            experts,
-            top_k,
-            n,
-            k,
-            ..
-        } = self;
-        if pairs == 0 {
-            return Ok(());
-        }
-        let choice = choose(pairs, experts);
-        let nvfp4 = matches!(self.w, Pointers::Nvfp4 { .. });
-        let (grid, threads, shared_bytes) = launch(choice, nvfp4, pairs, experts, n);
-        let dims = LaunchDims::new(grid, threads).shared(shared_bytes);
-        let gather = u32::from(self.gather);
-        match self.w {
-            Pointers::Bf16(w) => {
-                let kernel = match choice {
-                    Choice::Wide => kernels::moe_grouped_bf16_wide::KERNEL,
-                    Choice::Middle => kernels::moe_grouped_bf16_middle::KERNEL,
-                    Choice::Thin => kernels::moe_grouped_bf16_thin::KERNEL,
-                };
-                let args = (x, w, offsets, sorted, y, pairs, experts, top_k, n, k, gather);
-                Ok(device.launch(stream, &kernel, dims, args)?)
-            }
-            Pointers::Nvfp4 {
-                codes,
-                scales,
-                tensor,
-                divide,
-            } => {
-                let kernel = match choice {
-                    Choice::Wide => kernels::moe_grouped_nvfp4_wide::KERNEL,
-                    Choice::Middle => kernels::moe_grouped_nvfp4_middle::KERNEL,
-                    Choice::Thin => kernels::moe_grouped_nvfp4_thin::KERNEL,
-                };
-                let args = (
-                    x, codes, scales, tensor, divide, offsets, sorted, y, pairs, experts, top_k, n, k, gather,
-                );
-                Ok(device.launch(stream, &kernel, dims, args)?)
-            }
-        }
-    }
-}
 
 /// `[n_tok, experts, top_k, n, k]`, then `[nvfp4, gather, skew]`.
 fn case(name: &str, sizes: [u64; 5], kind: [u64; 3], values: Values) -> Case {

@@ -5,7 +5,7 @@ use half::bf16;
 use kernels_gpu::{moe_combine, silu_mul};
 
 use super::decode::Data;
-use super::grouped;
+use super::launch::Launch;
 use super::sort;
 use super::weights::{DOWN, W};
 use crate::device::{Device, LaunchDims, Stream};
@@ -47,7 +47,7 @@ impl Problem for Sorted {
         let (n, k) = (n as u32, k as u32);
         let ptr = |name: &str| tensors.ptr_mut::<bf16>(name);
         sort::launch(device, stream, tensors, pairs, experts)?;
-        let gate_up = grouped::Launch {
+        let gate_up = Launch {
             x: ptr("x")?.cast::<u16>(),
             w: self.0.gate_up.pointers(W, tensors)?,
             offsets: tensors.ptr("offsets")?,
@@ -65,7 +65,7 @@ impl Problem for Sorted {
         let args = (ptr("gu")?.cast_const(), ptr("h")?, n, pairs);
         let dims = LaunchDims::new(blocks, silu_mul::THREADS);
         device.launch(stream, &silu_mul::silu_mul::KERNEL, dims, args)?;
-        let down = grouped::Launch {
+        let down = Launch {
             x: ptr("h")?.cast::<u16>(),
             w: self.0.down.pointers(DOWN, tensors)?,
             y: ptr("rows")?.cast(),

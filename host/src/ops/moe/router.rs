@@ -197,8 +197,8 @@ impl Problem for Data {
             return Ok(());
         }
         let kernel = match self.experts {
-            ..=256 => moe_router_e256::KERNEL,
-            ..=512 => moe_router_e512::KERNEL,
+            0..=256 => moe_router_e256::KERNEL,
+            257..=512 => moe_router_e512::KERNEL,
             _ => moe_router_e1024::KERNEL,
         };
         let args = (
