@@ -27,7 +27,7 @@ pub(super) const VALUES: &[Values] = &[
 ];
 
 /// Logits `[n_tok][vocab]` of a standard deviation of 4. `Cancelling`: rounded to halves, so that most are equal to others, zeros
-/// of both signs among them; `AllMinimum`: a row of -infinity, or of NaN, in turn.
+/// of both signs among them; `AllMinimum`: a row of -infinity, or of NaN, in turn; `Zeros`: of either sign.
 pub(super) fn logits(draw: Draw, n_tok: usize, vocab: usize) -> Vec<f32> {
     let mut all: Vec<f32> = match draw.values {
         Values::Cancelling | Values::AllMinimum => draw.ordinary("logits", n_tok, vocab, 4.0),
@@ -35,6 +35,12 @@ pub(super) fn logits(draw: Draw, n_tok: usize, vocab: usize) -> Vec<f32> {
     };
     match draw.values {
         Values::Cancelling => all.iter_mut().for_each(|v| *v = (*v * 2.0).round() / 2.0),
+        Values::Zeros => {
+            let random = draw.random("logits' signs");
+            for (i, v) in all.iter_mut().enumerate() {
+                *v = if random.at(i as u64) % 2 == 0 { 0.0 } else { -0.0 };
+            }
+        }
         Values::AllMinimum => {
             for (token, row) in all.chunks_mut(vocab).enumerate() {
                 row.fill(if token % 2 == 0 { f32::NEG_INFINITY } else { f32::NAN });
