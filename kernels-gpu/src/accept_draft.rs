@@ -8,8 +8,8 @@
 //! | accepted | `[n_seq]` | i32 |
 //! | next | `[n_seq]` | i32 |
 //!
-//! accepted = the number of leading drafts equal to what was chosen at their places; next = chosen\[accepted\]. Integers only.
-//! A thread a sequence.
+//! accepted = the number of leading drafts equal to what was chosen at their places; next = chosen\[accepted\].
+//! Integers only. A thread a sequence.
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |

@@ -6,9 +6,9 @@
 //! | parts | `[n_tok][n_parts]`, [`parts`] of vocab: scratch | u64 |
 //! | tokens | `[n_tok]` | i32 |
 //!
-//! Comparisons of integers only, so no order of them matters: docs/numerics.md, "Head and sampling". +0 and -0 are equal. First
-//! a block of 256 threads for each 4096 logits of a row (grid: x over tokens, y over parts; 64 bytes of shared memory, one
-//! barrier), then a warp a row. 16-byte loads where rows are aligned.
+//! Comparisons of integers only, so no order of them matters: docs/numerics.md, "Head and sampling". +0 and -0 are
+//! equal. First a block of 256 threads for each 4096 logits of a row (grid: x over tokens, y over parts; 64 bytes of
+//! shared memory, one barrier), then a warp a row. 16-byte loads where rows are aligned.
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |

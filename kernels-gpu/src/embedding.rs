@@ -6,11 +6,11 @@
 //! | ids | `[n_tok]` | i32 |
 //! | y | `[n_tok][n]` | bf16 |
 //!
-//! bf16 rows are copied bit by bit; of Q8_0 y = round(d * q), the product exact in f32. An id outside 0..vocab gives a row of +0:
-//! it cannot be an error of a kernel, and padding of a captured launch may have any id.
+//! bf16 rows are copied bit by bit; of Q8_0 y = round(d * q), the product exact in f32. An id outside 0..vocab gives a
+//! row of +0: it cannot be an error of a kernel, and padding of a captured launch may have any id.
 //!
-//! One thread does eight elements, a block of 128 up to 1024 of a row; grid: x over tokens, y over parts ([`parts`]). 16-byte accesses
-//! where addresses allow; a Q8_0 block is 34 bytes, so that its bytes come in pairs.
+//! One thread does eight elements, a block of 128 up to 1024 of a row; grid: x over tokens, y over parts ([`parts`]).
+//! 16-byte accesses where addresses allow; a Q8_0 block is 34 bytes, so that its bytes come in pairs.
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |

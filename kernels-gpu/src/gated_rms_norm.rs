@@ -7,7 +7,8 @@
 //! | w | `[n]`, the same for every head | as x |
 //! | y | `[n_tok][heads][n]`, tokens `y_stride` apart; may be x | as x |
 //!
-//! Order: docs/numerics.md, "Norms" and "Row reductions": y = round(((x * rstd) * w) * silu(z)), everything in f32, norm first.
+//! Order: docs/numerics.md, "Norms" and "Row reductions": y = round(((x * rstd) * w) * silu(z)), everything in f32,
+//! norm first.
 //!
 //! Shapes, accesses and blocks are those of [`crate::rms_norm`].
 //!

@@ -9,9 +9,9 @@
 //! | seq_lens | `[n_seq]`: tokens of each sequence, the new ones included | i32 |
 //!
 //! Bytes are copied, nothing is computed. The sequence and position of a token are found on the device: those before
-//! `cu_seqlens[0]` and from `cu_seqlens[n_seq]` on (padding of a captured launch) are not written, nor is a token whose position is negative or beyond
-//! `max_pages` pages, or whose page is not in 0..n_pages. One block of 128 threads a token, 16-byte accesses where
-//! addresses allow.
+//! `cu_seqlens[0]` and from `cu_seqlens[n_seq]` on (padding of a captured launch) are not written, nor is a token whose
+//! position is negative or beyond `max_pages` pages, or whose page is not in 0..n_pages. One block of 128 threads a
+//! token, 16-byte accesses where addresses allow.
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |

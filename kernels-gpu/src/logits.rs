@@ -1,4 +1,4 @@
-//! What kernels over logits share: their order as integers, 16-byte loads, and maxima over a block.
+//! What kernels over logits share: their order as integers, 16-byte loads, and integers of a warp or a block.
 
 use core::mem::zeroed;
 use cuda_std::shared::Shared;
@@ -23,7 +23,7 @@ pub(crate) fn logit(key: u32) -> f32 {
 /// Key and index as one integer whose maximum is the largest logit, at the lowest index of several.
 #[inline(always)]
 pub(crate) fn ranked(logit: f32, index: u32) -> u64 {
-    (key(logit) as u64) << 32 | !index as u64
+    ((key(logit) as u64) << 32) | !index as u64
 }
 
 /// The index in a [`ranked`] integer.
@@ -32,14 +32,15 @@ pub(crate) fn index_of(ranked: u64) -> u32 {
     !(ranked as u32)
 }
 
-/// The first `count` (4 at most) logits from `p`, the others zero: one 16-byte load where all are wanted and `p` is aligned.
+/// The first `count` (4 at most) logits from `p`, the others zero: one 16-byte load where all are wanted and `p` is
+/// aligned.
 ///
 /// # Safety
 /// `count` logits from `p` may be read.
 #[inline(always)]
 #[track_caller]
 pub(crate) unsafe fn load4(p: *const f32, count: u32) -> [f32; 4] {
-    if count >= 4 && p as usize % 16 == 0 {
+    if count >= 4 && (p as usize).is_multiple_of(16) {
         // SAFETY: four logits may be read, and the address is a multiple of 16.
         return unsafe { mem::load(p.cast::<F32x4>()) }.0;
     }
@@ -91,8 +92,8 @@ pub(crate) fn warp_max(value: u64) -> u64 {
     v.max(warp::shuffle_xor(v, 1))
 }
 
-/// The largest value of a block of up to 32 warps, in every thread. `parts` has a place for each warp; the whole block calls
-/// this, and waits before it uses them again.
+/// The largest value of a block of up to 32 warps, in every thread. `parts` has a place for each warp; the whole block
+/// calls this, and waits before it uses them again.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn block_max(parts: Shared<u64>, value: u64, warps: u32) -> u64 {
@@ -106,4 +107,32 @@ pub(crate) fn block_max(parts: Shared<u64>, value: u64, warps: u32) -> u64 {
         of_warp = parts.add(warp::lane_id()).load();
     }
     warp_max(of_warp)
+}
+
+/// The sum over a full warp, in every lane.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn warp_sum(value: u64) -> u64 {
+    let v = value + warp::shuffle_xor(value, 16);
+    let v = v + warp::shuffle_xor(v, 8);
+    let v = v + warp::shuffle_xor(v, 4);
+    let v = v + warp::shuffle_xor(v, 2);
+    v + warp::shuffle_xor(v, 1)
+}
+
+/// The sum of the lanes up to and with this one.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn warp_scan(value: u64) -> u64 {
+    let lane = warp::lane_id();
+    let mut sum = value;
+    let mut distance = 1;
+    while distance < 32 {
+        let below = warp::shuffle_up(sum, distance);
+        if lane >= distance {
+            sum += below;
+        }
+        distance *= 2;
+    }
+    sum
 }

@@ -1,7 +1,7 @@
 //! How the norms go over their rows: sum of squares, reciprocal root of the mean, then every vector once more.
 //!
-//! Short rows (256 elements at most) take a half or a whole warp each, one vector a lane. Longer ones take a block: thread t
-//! owns slot t of the row sum, holds its first vectors in registers and reads the others again.
+//! Short rows (256 elements at most) take a half or a whole warp each, one vector a lane. Longer ones take a block:
+//! thread t owns slot t of the row sum, holds its first vectors in registers and reads the others again.
 
 use core::mem::zeroed;
 use cuda_std::shared::Shared;

@@ -7,13 +7,13 @@
 //! | positions | `[n_tok]` | i32 |
 //! | inv_freq | `[rot / 2]` | f32 |
 //!
-//! Order: docs/numerics.md, "RoPE, KV append". The pairs are (i, i + rot / 2) of a head's first `rot` elements, or (2 i, 2 i + 1)
-//! where `interleaved` is not 0; rot is even. The others are copied, or left alone in place. c = cos, s = sin of
-//! f32(position) * inv_freq\[i\]; y1 = round(fma(x1, c, -(x2 * s))), y2 = round(fma(x2, c, x1 * s)).
+//! Order: docs/numerics.md, "RoPE, KV append". The pairs are (i, i + rot / 2) of a head's first `rot` elements, or (2
+//! i, 2 i + 1) where `interleaved` is not 0; rot is even. The others are copied, or left alone in place. c = cos, s =
+//! sin of f32(position) * inv_freq\[i\]; y1 = round(fma(x1, c, -(x2 * s))), y2 = round(fma(x2, c, x1 * s)).
 //!
-//! One block of 128 threads a token: first the token's angles, once for all heads, to shared memory ([`shared_bytes`]); one
-//! barrier; then a thread turns eight elements of two halves (or four pairs) at a time. Any sizes and strides: 16-byte accesses
-//! where addresses allow.
+//! One block of 128 threads a token: first the token's angles, once for all heads, to shared memory ([`shared_bytes`]);
+//! one barrier; then a thread turns eight elements of two halves (or four pairs) at a time. Any sizes and strides:
+//! 16-byte accesses where addresses allow.
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
@@ -49,8 +49,8 @@ fn turns(table: Shared<f32>, first: u32) -> ([f32; 8], [f32; 8]) {
 /// Turns the heads of one token a block.
 ///
 /// # Safety
-/// The tensors must have the shapes of the module's table, on the device; `rot` is even, at most `head_dim`, and the launch has
-/// [`shared_bytes`] of it.
+/// The tensors must have the shapes of the module's table, on the device; `rot` is even, at most `head_dim`, and the
+/// launch has [`shared_bytes`] of it.
 #[kernel(threads = 128)]
 pub unsafe fn rope_bf16(
     x: *const bf16,
@@ -119,7 +119,7 @@ pub unsafe fn rope_bf16(
             let (c, s) = ([p[0], p[2], q[0], q[2]], [p[1], p[3], q[1], q[3]]);
             let turned = rows::each(|i| {
                 let (j, x1, x2) = (i / 2, v[i & 6], v[i | 1]);
-                if i % 2 == 0 {
+                if i.is_multiple_of(2) {
                     float::fma(x1, c[j], -(x2 * s[j]))
                 } else {
                     float::fma(x2, c[j], x1 * s[j])

@@ -1,4 +1,5 @@
-//! What kernels over rows share: 16-bit rows in vectors of 8, and the row sum's tree (docs/numerics.md, "Row reductions").
+//! What kernels over rows share: 16-bit rows in vectors of 8, and the row sum's tree (docs/numerics.md, "Row
+//! reductions").
 
 use core::mem::zeroed;
 use cuda_std::shared::Shared;
@@ -34,7 +35,7 @@ impl Half for bf16 {
     }
     #[inline(always)]
     fn narrow2(low: f32, high: f32) -> u32 {
-        float::f32_to_bf16(low).to_bits() as u32 | (float::f32_to_bf16(high).to_bits() as u32) << 16
+        float::f32_to_bf16(low).to_bits() as u32 | ((float::f32_to_bf16(high).to_bits() as u32) << 16)
     }
     #[inline(always)]
     fn bits(self) -> u32 {
@@ -53,7 +54,7 @@ impl Half for f16 {
     }
     #[inline(always)]
     fn narrow2(low: f32, high: f32) -> u32 {
-        float::f32_to_f16(low).to_bits() as u32 | (float::f32_to_f16(high).to_bits() as u32) << 16
+        float::f32_to_f16(low).to_bits() as u32 | ((float::f32_to_f16(high).to_bits() as u32) << 16)
     }
     #[inline(always)]
     fn bits(self) -> u32 {
@@ -73,7 +74,7 @@ impl Half for f16 {
 #[inline(always)]
 #[track_caller]
 pub(crate) unsafe fn load8<T: Half>(p: *const T, count: u32) -> U32x4 {
-    if count >= VECTOR && p as usize % 16 == 0 {
+    if count >= VECTOR && (p as usize).is_multiple_of(16) {
         // SAFETY: eight elements may be read, and the address is a multiple of 16.
         return unsafe { mem::load(p.cast::<U32x4>()) };
     }
@@ -95,7 +96,7 @@ pub(crate) unsafe fn load8<T: Half>(p: *const T, count: u32) -> U32x4 {
 #[inline(always)]
 #[track_caller]
 pub(crate) unsafe fn store8<T: Half>(p: *mut T, v: U32x4, count: u32) {
-    if count >= VECTOR && p as usize % 16 == 0 {
+    if count >= VECTOR && (p as usize).is_multiple_of(16) {
         // SAFETY: eight elements may be written, and the address is a multiple of 16.
         return unsafe { mem::store(p.cast::<U32x4>(), v) };
     }
@@ -151,8 +152,8 @@ pub(crate) fn add_squares(x: [f32; 8], sum: f32) -> f32 {
     sum
 }
 
-/// The tree over rows of at most 32 slots, one lane a slot, in every lane of the row: `lanes` is 16 (two rows a warp) or 32.
-/// The levels above are additions of +0 and change nothing: a slot is never -0.
+/// The tree over rows of at most 32 slots, one lane a slot, in every lane of the row: `lanes` is 16 (two rows a warp)
+/// or 32. The levels above are additions of +0 and change nothing: a slot is never -0.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn warp_sum(slot: f32, lanes: u32) -> f32 {
@@ -164,8 +165,8 @@ pub(crate) fn warp_sum(slot: f32, lanes: u32) -> f32 {
     v + warp::shuffle_xor(v, 1)
 }
 
-/// The tree over a block of 256 threads, one slot each, in every thread: the slots go through shared memory once, and every
-/// warp adds them up for itself. Called once a launch, since nothing waits before the slots are written.
+/// The tree over a block of 256 threads, one slot each, in every thread: the slots go through shared memory once, and
+/// every warp adds them up for itself. Called once a launch, since nothing waits before the slots are written.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn block_sum(slots: Shared<f32>, slot: f32) -> f32 {

@@ -10,14 +10,14 @@
 //! | position | `[n_tok]`: Philox's counter | i32 |
 //! | tokens | `[n_tok]` | i32 |
 //!
-//! Order: docs/numerics.md, "Head and sampling". Weights are integers, floor(exp((logit - max) / temperature) * 2^40), so that no
-//! order of additions matters; what is kept is a prefix of the logits by size (index at ties), held as the [`Cut`] where it ends;
-//! the token is found by its running sum over the kept *in index order*.
+//! Order: docs/numerics.md, "Head and sampling". Weights are integers, floor(exp((logit - max) / temperature) * 2^40),
+//! so that no order of additions matters; what is kept is a prefix of the logits by size (index at ties), held as the
+//! `Cut` where it ends; the token is found by its running sum over the kept *in index order*.
 //!
 //! One block of 512 threads a row ([`SHARED_BYTES`] of shared memory). The end of a prefix is found digit by digit: a
-//! histogram of the weights by the next eight bits of the logits' keys, one for each warp, added up ([`Row::select`]). A place by
-//! its running sum is found by cutting the row into 16 parts, the part into 16, and so on ([`Row::locate`]). The row is read
-//! three times, and six to seven times more for each of top-k and top-p; it stays in L2.
+//! histogram of the weights by the next eight bits of the logits' keys, one for each warp, added up (`Row::select`).
+//! A place by its running sum is found by cutting the row into 16 parts, the part into 16, and so on (`Row::locate`).
+//! The row is read three times, and six to seven times more for each of top-k and top-p; it stays in L2.
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
@@ -72,34 +72,6 @@ struct Row {
     parts: Shared<u64>,
 }
 
-/// The sum over a full warp, in every lane.
-#[inline(always)]
-#[track_caller]
-fn warp_sum(value: u64) -> u64 {
-    let v = value + warp::shuffle_xor(value, 16);
-    let v = v + warp::shuffle_xor(v, 8);
-    let v = v + warp::shuffle_xor(v, 4);
-    let v = v + warp::shuffle_xor(v, 2);
-    v + warp::shuffle_xor(v, 1)
-}
-
-/// The sum of the lanes up to and with this one.
-#[inline(always)]
-#[track_caller]
-fn warp_scan(value: u64) -> u64 {
-    let lane = warp::lane_id();
-    let mut sum = value;
-    let mut distance = 1;
-    while distance < 32 {
-        let below = warp::shuffle_up(sum, distance);
-        if lane >= distance {
-            sum += below;
-        }
-        distance *= 2;
-    }
-    sum
-}
-
 impl Row {
     /// floor(exp((logit - max) / temperature) * 2^40); 0 for NaN.
     #[inline(always)]
@@ -126,7 +98,7 @@ impl Row {
             }
             at += 128;
         }
-        warp_sum(sum)
+        logits::warp_sum(sum)
     }
 
     /// The sums over 16 parts of first..end, each of `part` logits, to `parts`; whoever reads them waits first.
@@ -196,12 +168,12 @@ impl Row {
             // SAFETY: at < end <= vocab.
             weight = weigh(at, unsafe { mem::load(self.logits.add(at as usize)) });
         }
-        let over = warp::ballot(rest < warp_scan(weight));
+        let over = warp::ballot(rest < logits::warp_scan(weight));
         first + over.trailing_zeros().min(31)
     }
 
-    /// The largest key for which the weights of the kept logits of this key and above add up to `need`, which is at least 1 and
-    /// at most the sum of them all. `COUNT`: every weight is 1, and `weigh` is not asked.
+    /// The largest key for which the weights of the kept logits of this key and above add up to `need`, which is at
+    /// least 1 and at most the sum of them all. `COUNT`: every weight is 1, and `weigh` is not asked.
     #[inline(always)]
     #[track_caller]
     fn select<const COUNT: bool>(&self, cut: Cut, need: u64, weigh: impl Fn(f32) -> u64) -> Selected {
@@ -268,7 +240,7 @@ impl Row {
                 sum += self.totals.add(top - i).load();
                 i += 1;
             }
-            let to_here = found.above + warp_scan(sum);
+            let to_here = found.above + logits::warp_scan(sum);
             let reached = warp::ballot(to_here >= need).trailing_zeros().min(31);
             let mut above = warp::broadcast(to_here - sum, reached);
             let mut digit = DIGITS - 1 - 8 * reached;
@@ -407,7 +379,7 @@ pub unsafe fn sample(
             // SAFETY: as above.
             let (seed, position) = unsafe { (mem::load(seed.add(token)), mem::load(position.add(token))) };
             let words = philox4x32_10([position as u32, 0, 0, 0], [seed as u32, (seed >> 32) as u32]);
-            let random = words[0] as u64 | (words[1] as u64) << 32;
+            let random = words[0] as u64 | ((words[1] as u64) << 32);
             let target = ((random as u128 * total as u128) >> 64) as u64;
             chosen = row.locate(target, kept(cut));
         }

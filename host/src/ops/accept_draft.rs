@@ -63,13 +63,13 @@ impl Spec for AcceptDraft {
         // Three of four drafts are right.
         let draft = |i: usize| {
             let right = chosen[i / most * (most + 1) + i % most];
-            right ^ i32::from(random.below(1 << 40 | i as u64, 4) == 0)
+            right ^ i32::from(random.below((1 << 40) | i as u64, 4) == 0)
         };
         // One length in eight is outside of what there is: it counts as the nearest.
-        let count = |i: usize| match random.below(1 << 41 | i as u64, 16) {
+        let count = |i: usize| match random.below((1 << 41) | i as u64, 16) {
             0 => -5,
             1 => i32::MAX,
-            _ => random.below(1 << 42 | i as u64, most as u64 + 1) as i32,
+            _ => random.below((1 << 42) | i as u64, most as u64 + 1) as i32,
         };
         Ok(Box::new(Data {
             most,

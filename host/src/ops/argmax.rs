@@ -26,8 +26,9 @@ pub(super) const VALUES: &[Values] = &[
     Values::WideRange,
 ];
 
-/// Logits `[n_tok][vocab]` of a standard deviation of 4. `Cancelling`: rounded to halves, so that most are equal to others, zeros
-/// of both signs among them; `AllMinimum`: a row of -infinity, or of NaN, in turn; `Zeros`: of either sign.
+/// Logits `[n_tok][vocab]` of a standard deviation of 4. `Cancelling`: rounded to halves, so that most are equal to
+/// others, zeros of both signs among them; `AllMinimum`: a row of -infinity, or of NaN, in turn; `Zeros`: of either
+/// sign.
 pub(super) fn logits(draw: Draw, n_tok: usize, vocab: usize) -> Vec<f32> {
     let mut all: Vec<f32> = match draw.values {
         Values::Cancelling | Values::AllMinimum => draw.ordinary("logits", n_tok, vocab, 4.0),
@@ -38,12 +39,20 @@ pub(super) fn logits(draw: Draw, n_tok: usize, vocab: usize) -> Vec<f32> {
         Values::Zeros => {
             let random = draw.random("logits' signs");
             for (i, v) in all.iter_mut().enumerate() {
-                *v = if random.at(i as u64) % 2 == 0 { 0.0 } else { -0.0 };
+                *v = if random.at(i as u64).is_multiple_of(2) {
+                    0.0
+                } else {
+                    -0.0
+                };
             }
         }
         Values::AllMinimum => {
             for (token, row) in all.chunks_mut(vocab).enumerate() {
-                row.fill(if token % 2 == 0 { f32::NEG_INFINITY } else { f32::NAN });
+                row.fill(if token.is_multiple_of(2) {
+                    f32::NEG_INFINITY
+                } else {
+                    f32::NAN
+                });
             }
         }
         _ => {}

@@ -111,8 +111,8 @@ impl Spec for KvAppend {
     }
 }
 
-/// The data of a case: k and v lie in a packed `[n_tok][1 + 2 kv_heads][head_dim]`, behind a head of q. The caches have the pages
-/// that are written and [`SPARE_PAGES`] more; pages of the past that are not written are -1 in the table.
+/// The data of a case: k and v lie in a packed `[n_tok][1 + 2 kv_heads][head_dim]`, behind a head of q. The caches have
+/// the pages that are written and [`SPARE_PAGES`] more; pages of the past that are not written are -1 in the table.
 struct Data {
     n_tok: usize,
     kv_heads: usize,
@@ -129,8 +129,8 @@ struct Data {
     one_by_one: bool,
 }
 
-/// How many new tokens each sequence has: one each where there are as many tokens as sequences, else cut at random. Now and then
-/// the last token belongs to nobody, as in a launch that was captured for more.
+/// How many new tokens each sequence has: one each where there are as many tokens as sequences, else cut at random. Now
+/// and then the last token belongs to nobody, as in a launch that was captured for more.
 fn split(random: Random, n_seq: usize, n_tok: usize) -> Vec<i32> {
     if n_seq == n_tok {
         return (0..=n_tok as i32).collect();
@@ -162,7 +162,7 @@ impl Data {
         }
         let n_pages = written.len() + SPARE_PAGES;
         let mut numbers: Vec<usize> = (0..n_pages).collect();
-        numbers.sort_by_key(|&i| random.at(1 << 32 | i as u64));
+        numbers.sort_by_key(|&i| random.at((1 << 32) | i as u64));
         let mut block_table = vec![-1; n_seq * max_pages];
         for (at, number) in written.into_iter().zip(numbers) {
             block_table[at] = number as i32;

@@ -93,7 +93,7 @@ impl Spec for Sample {
         let top_k = if draw(2, 2) == 0 {
             0
         } else {
-            1 + draw(3, vocab + 2) >> draw(4, 6)
+            (1 + draw(3, vocab + 2)) >> draw(4, 6)
         };
         let milli = if draw(5, 2) == 0 { 1000 } else { draw(6, 1001) };
         let values = VALUES[draw(7, VALUES.len() as u64) as usize];

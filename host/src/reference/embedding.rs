@@ -10,8 +10,8 @@ pub fn row(table: &[bf16], id: i32, n: usize) -> Vec<bf16> {
     row.map_or(vec![bf16::ZERO; n], <[bf16]>::to_vec)
 }
 
-/// Row `id` of a table of Q8_0 rows of ceil(n / 32) blocks of 34 bytes: round(d * q). Zeros for an id that the table does not
-/// have.
+/// Row `id` of a table of Q8_0 rows of ceil(n / 32) blocks of 34 bytes: round(d * q). Zeros for an id that the table
+/// does not have.
 ///
 /// # Errors
 /// `blocks` is not a whole number of rows.

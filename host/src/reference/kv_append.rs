@@ -28,7 +28,8 @@ pub struct Batch<'a> {
     pub n_pages: usize,
 }
 
-/// The place of each of the first `n_tok` tokens; none for a token of no sequence and where position or page are out of range.
+/// The place of each of the first `n_tok` tokens; none for a token of no sequence and where position or page are out of
+/// range.
 ///
 /// # Errors
 /// A table whose length does not fit the others.

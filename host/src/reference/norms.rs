@@ -56,8 +56,8 @@ mod tests {
     use super::*;
     use crate::op::random::Random;
 
-    /// Relative error of a result before its last rounding: 16 roundings in the sum of a row up to 2048, half of them after
-    /// the root; then division, eps, root, and up to four products.
+    /// Relative error of a result before its last rounding: 16 roundings in the sum of a row up to 2048, half of them
+    /// after the root; then division, eps, root, and up to four products.
     const BEFORE_ROUNDING: f64 = (8.0 + 1.0 + 1.0 + 1.0 + 4.0) * 1.0 / 16_777_216.0;
 
     fn row(seed: u64, n: usize, purpose: &str) -> Vec<u16> {

@@ -5,11 +5,11 @@ use half::bf16;
 use super::to_bf16;
 use cuda_std::float::exact;
 
-/// Turns the first `2 * inv_freq.len()` elements of a head by the angles of its position; the others stay as they are. A head
-/// that is shorter is turned as far as it goes.
+/// Turns the first `2 * inv_freq.len()` elements of a head by the angles of its position; the others stay as they are.
+/// A head that is shorter is turned as far as it goes.
 ///
-/// angle = f32(position) * inv_freq\[i\]; y1 = round(fma(x1, c, -(x2 * s))), y2 = round(fma(x2, c, x1 * s)). The pairs are
-/// (i, i + rot / 2), or (2 i, 2 i + 1) when interleaved.
+/// angle = f32(position) * inv_freq\[i\]; y1 = round(fma(x1, c, -(x2 * s))), y2 = round(fma(x2, c, x1 * s)). The pairs
+/// are (i, i + rot / 2), or (2 i, 2 i + 1) when interleaved.
 pub fn rope(head: &mut [bf16], position: i32, inv_freq: &[f32], interleaved: bool) {
     let half = inv_freq.len();
     for (i, &frequency) in inv_freq.iter().enumerate() {
@@ -45,7 +45,8 @@ mod tests {
                     let angle = f64::from(position as f32 * frequency);
                     let (x1, x2) = (before[one].to_f64(), before[two].to_f64());
                     let exact = (x1 * angle.cos() - x2 * angle.sin(), x2 * angle.cos() + x1 * angle.sin());
-                    // The last rounding, half an ulp of bf16 (2^-8 of the value); c, s, the product and the sum before it.
+                    // The last rounding, half an ulp of bf16 (2^-8 of the value); c, s, the product and the sum before
+                    // it.
                     let near = |got: bf16, exact: f64| {
                         let before = (x1.abs() + x2.abs()) * 4.0 * 2f64.powi(-24);
                         (got.to_f64() - exact).abs() <= exact.abs() * 2f64.powi(-8) + before * 1.01

@@ -39,10 +39,10 @@ pub fn argmax(logits: &[f32]) -> usize {
 
 /// The token that a row's logits, its parameters and its random number give.
 ///
-/// Weights are floor(exp((logit - max) / temperature) * 2^40). Of the logits in their order the first `top_k` are kept, and of
-/// these the shortest prefix, at least one, whose weights have the sum S with S * 2^24 >= top_p * (the sum over the kept). The
-/// token is the first in index order among the kept whose running sum exceeds (r * sum) >> 64, r the first 64 bits of Philox.
-/// Where every weight is 0 it is the argmax.
+/// Weights are floor(exp((logit - max) / temperature) * 2^40). Of the logits in their order the first `top_k` are kept,
+/// and of these the shortest prefix, at least one, whose weights have the sum S with S * 2^24 >= top_p * (the sum over
+/// the kept). The token is the first in index order among the kept whose running sum exceeds (r * sum) >> 64, r the
+/// first 64 bits of Philox. Where every weight is 0 it is the argmax.
 pub fn sample(logits: &[f32], with: Sampling) -> usize {
     let best = argmax(logits);
     if with.temperature.is_nan() || with.temperature <= 0.0 || logits.is_empty() {
@@ -87,8 +87,8 @@ pub fn sample(logits: &[f32], with: Sampling) -> usize {
     *token.unwrap_or(&best)
 }
 
-/// How many leading drafts are what was chosen at their places, and the token chosen after them. `chosen` has one more than
-/// there are drafts.
+/// How many leading drafts are what was chosen at their places, and the token chosen after them. `chosen` has one more
+/// than there are drafts.
 pub fn accept_draft(drafts: &[i32], chosen: &[i32]) -> (usize, i32) {
     let accepted = drafts
         .iter()
