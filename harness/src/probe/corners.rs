@@ -188,6 +188,24 @@ fn cases() -> Vec<Case> {
         0,
     );
 
+    // 2^-150 + 2^-151 + ... + 2^-n + 2^-n = 2^-149, which is lost as soon as one addend is.
+    let halving = |n: i32| (150..=n).chain([n]).map(|j| power(-j)).collect::<Vec<_>>();
+    add("floor of E", "2^-150 + ... + 2^-157 + 2^-157", Bf16, halving(157), 0);
+    add(
+        "",
+        "2^-150 + ... + 2^-158 + 2^-158 (seen if E may be -133)",
+        Bf16,
+        halving(158),
+        0,
+    );
+    add(
+        "",
+        "2^-150 + ... + 2^-159 + 2^-159 (seen if E may be -134)",
+        Bf16,
+        halving(159),
+        0,
+    );
+
     let (infinity, nan) = (0x7F80, 0x7FC0);
     add("NaN", "a = 0x7fc1", Bf16, vec![(0x7FC1, one)], 0);
     add("", "a = 0xffc1", Bf16, vec![(0xFFC1, one)], 0);

@@ -86,11 +86,11 @@ pub fn variants() -> Vec<(&'static str, TensorCore)> {
         ("E is at least -128", floor(-128)),
         ("E is at least -130", floor(-130)),
         ("E is at least -132", floor(-132)),
-        ("E is at least -133", floor(-133)),
         ("E is at least -134", floor(-134)),
         ("E is at least -136", floor(-136)),
         ("E is at least -140", floor(-140)),
         ("E is at least -149", floor(-149)),
+        ("E has no floor", floor(tensor::NO_FLOOR)),
         (
             "zero products count for E",
             TensorCore {
