@@ -280,3 +280,6 @@ fn check_part(
     }
     part
 }
+
+#[cfg(test)]
+mod tests;

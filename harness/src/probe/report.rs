@@ -164,6 +164,12 @@ impl Report {
         }
     }
 
+    /// By variant: outputs of the problems tried that it has otherwise.
+    #[cfg(test)]
+    pub fn wrong_by_variant(&self) -> &[(&'static str, u64)] {
+        &self.wrong_by_variant
+    }
+
     /// Tries a problem that differs with every variant of the model.
     pub fn try_variants(&mut self, kind: Kind, p: &Problem, answer: &Answer) {
         self.tried += 1;
