@@ -128,3 +128,40 @@ fn rows_agree_with_the_facts() {
     }
     assert!(compared > 60, "{compared}");
 }
+
+/// The contest's workloads: 54 of decode and 100 of prefill, as often as each is listed.
+#[test]
+fn the_contest_is_complete() {
+    let set = embedded();
+    let contest = model(&set, "gdn-contest");
+    let of = |op: &str| contest.ops.iter().filter(|row| row.op == op).collect::<Vec<_>>();
+    let decode: Vec<(u64, u64)> = of("gdn_decode")
+        .iter()
+        .map(|row| (row.dims["n_seq"], row.count))
+        .collect();
+    assert_eq!(decode, [(1, 10), (4, 8), (8, 7), (16, 7), (32, 7), (48, 7), (64, 8)]);
+    assert_eq!(decode.iter().map(|(_, count)| count).sum::<u64>(), 54);
+
+    let prefill = of("gdn_prefill");
+    // For a number of sequences: workloads, and their tokens together.
+    let with = |sequences: std::ops::RangeInclusive<u64>| {
+        let rows = prefill.iter().filter(|row| sequences.contains(&row.dims["n_seq"]));
+        rows.fold((0, 0), |(workloads, tokens), row| {
+            let sum: u64 = row.n_tok.iter().map(|&n| u64::from(n)).sum();
+            (workloads + row.count * row.n_tok.len() as u64, tokens + row.count * sum)
+        })
+    };
+    assert_eq!(with(1..=1), (33, 5498));
+    assert_eq!(with(2..=2), (28, 16107));
+    assert_eq!(with(3..=3), (16, 16086));
+    assert_eq!(with(4..=4), (4, 3151));
+    assert_eq!(with(5..=15), (3, 3028 + 3999 + 4124));
+    assert_eq!(with(20..=57), (16, 16 * 8192));
+    assert_eq!(with(1..=57).0, 100);
+    for row in &contest.ops {
+        assert_eq!(
+            (row.dims["k_heads"], row.dims["v_heads"], row.dims["head_dim"]),
+            (4, 8, 128)
+        );
+    }
+}
