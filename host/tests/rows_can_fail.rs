@@ -1,4 +1,5 @@
-//! A norm whose row sum is in another order is caught: its bytes differ from the reference's, although its values are near.
+//! The checks of norms and sampling can fail: a row sum in another order gives other bytes, although its values are near, and a
+//! sampler with any one of its parameters wrong gives other tokens.
 
 use cuda_std::{float, kernel, mem, thread};
 use half::f16;
@@ -7,6 +8,8 @@ use host::op::Values;
 use host::op::data::Draw;
 use host::reference::norms::rms_norm;
 use host::reference::rows::Half;
+use host::reference::sampling::{self, Sampling};
+use kernels_gpu::sample;
 
 /// RMSNorm with the squares of a row in one chain, a row a thread.
 ///
@@ -75,4 +78,93 @@ fn a_norm_in_another_order_is_caught() {
     // It is the order alone that is wrong: nothing is further off than one unit of f16.
     assert!(expected.iter().zip(&got).all(|(e, g)| e.abs_diff(*g) <= 1));
     assert!(differ < rows * n / 100, "{differ} of {}", rows * n);
+}
+
+/// The sampling kernel's tokens of rows of one length, each with its own parameters.
+fn tokens(logits: &[f32], with: &[Sampling]) -> Vec<usize> {
+    let device = Device::simt_with(SimtOptions::default());
+    let buffers = |bytes: &[u8], name: &str| {
+        let buffer = device.alloc(bytes.len(), name).unwrap();
+        buffer.upload(bytes).unwrap();
+        buffer
+    };
+    fn column<const N: usize>(with: &[Sampling], part: impl Fn(&Sampling) -> [u8; N]) -> Vec<u8> {
+        with.iter().flat_map(part).collect()
+    }
+    let all: Vec<u8> = logits.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let on_device = [
+        buffers(&all, "logits"),
+        buffers(&column(with, |w| w.temperature.to_le_bytes()), "temperature"),
+        buffers(&column(with, |w| w.top_k.to_le_bytes()), "top_k"),
+        buffers(&column(with, |w| w.top_p.to_le_bytes()), "top_p"),
+        buffers(&column(with, |w| w.seed.to_le_bytes()), "seed"),
+        buffers(&column(with, |w| w.position.to_le_bytes()), "position"),
+    ];
+    let out = device.alloc(4 * with.len(), "tokens").unwrap();
+    let [logits_at, temperature, top_k, top_p, seed, position] = &on_device;
+    let args = (
+        logits_at.ptr_as::<f32>().cast_const(),
+        temperature.ptr_as::<f32>().cast_const(),
+        top_k.ptr_as::<u32>().cast_const(),
+        top_p.ptr_as::<u32>().cast_const(),
+        seed.ptr_as::<u64>().cast_const(),
+        position.ptr_as::<i32>().cast_const(),
+        out.ptr_as::<i32>(),
+        (logits.len() / with.len()) as u32,
+    );
+    let dims = LaunchDims::new(with.len() as u32, sample::THREADS).shared(sample::SHARED_BYTES);
+    let stream = device.stream().unwrap();
+    device.launch(&stream, &sample::sample::KERNEL, dims, args).unwrap();
+    let got: Vec<i32> = out.download_vec(with.len()).unwrap();
+    got.into_iter().map(|token| token as usize).collect()
+}
+
+#[test]
+fn a_sampler_with_one_parameter_wrong_is_caught() {
+    let (rows, vocab) = (40usize, 300usize);
+    let draw = Draw {
+        seed: 3,
+        values: Values::Normal,
+    };
+    // Rounded to halves: ties at the ends of what top-k and top-p keep.
+    let drawn: Vec<f32> = draw.floats("logits", rows, vocab, 2.0);
+    let logits: Vec<f32> = drawn.iter().map(|v| (v * 2.0).round() / 2.0).collect();
+    let with: Vec<Sampling> = (0..rows)
+        .map(|row| Sampling {
+            temperature: 1.5,
+            top_k: 3 + row as u32 % 5,
+            top_p: (1 << 23) + ((row as u32) << 17),
+            seed: row as u64 * 0x0123_4567_89AB_CDEF,
+            position: row as i32,
+        })
+        .collect();
+    let expected: Vec<usize> = (0..rows)
+        .map(|row| sampling::sample(&logits[row * vocab..][..vocab], with[row]))
+        .collect();
+    assert_eq!(tokens(&logits, &with), expected);
+    let wrong: [(&str, fn(Sampling) -> Sampling); 7] = [
+        ("no temperature", |w| Sampling { temperature: 0.0, ..w }),
+        ("another temperature", |w| Sampling { temperature: 3.0, ..w }),
+        ("one more of top-k", |w| Sampling {
+            top_k: w.top_k + 1,
+            ..w
+        }),
+        ("one less of top-k", |w| Sampling {
+            top_k: w.top_k - 1,
+            ..w
+        }),
+        ("all of top-p", |w| Sampling { top_p: 1 << 24, ..w }),
+        ("the words of the seed swapped", |w| Sampling {
+            seed: w.seed.rotate_left(32),
+            ..w
+        }),
+        ("the next position", |w| Sampling {
+            position: w.position + 1,
+            ..w
+        }),
+    ];
+    for (what, wrong) in wrong {
+        let wrong: Vec<Sampling> = with.iter().copied().map(wrong).collect();
+        assert_ne!(tokens(&logits, &wrong), expected, "{what} goes unseen");
+    }
 }
