@@ -80,6 +80,9 @@ fn a_norm_in_another_order_is_caught() {
     assert!(differ < rows * n / 100, "{differ} of {}", rows * n);
 }
 
+/// A parameter made wrong.
+type Wrong = fn(Sampling) -> Sampling;
+
 /// The sampling kernel's tokens of rows of one length, each with its own parameters.
 fn tokens(logits: &[f32], with: &[Sampling]) -> Vec<usize> {
     let device = Device::simt_with(SimtOptions::default());
@@ -142,7 +145,7 @@ fn a_sampler_with_one_parameter_wrong_is_caught() {
         .map(|row| sampling::sample(&logits[row * vocab..][..vocab], with[row]))
         .collect();
     assert_eq!(tokens(&logits, &with), expected);
-    let wrong: [(&str, fn(Sampling) -> Sampling); 7] = [
+    let wrong: [(&str, Wrong); 7] = [
         ("no temperature", |w| Sampling { temperature: 0.0, ..w }),
         ("another temperature", |w| Sampling { temperature: 3.0, ..w }),
         ("one more of top-k", |w| Sampling {

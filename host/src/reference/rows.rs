@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn formats_round_as_by_hand() {
         // 1 + 2^-8 is half way between two bf16: to even, down; 1 + 3 * 2^-8 up.
-        assert_eq!(Half::Bf16.round(1.00390625), 0x3F80);
-        assert_eq!(Half::Bf16.round(1.01171875), 0x3F82);
+        assert_eq!(Half::Bf16.round(1.0 + 1.0 / 256.0), 0x3F80);
+        assert_eq!(Half::Bf16.round(1.0 + 3.0 / 256.0), 0x3F82);
         assert_eq!(Half::F16.round(65_520.0), 0x7C00);
         assert_eq!(Half::F16.round(-65_519.0), 0xFBFF);
         for half in [Half::Bf16, Half::F16] {
