@@ -190,6 +190,7 @@ impl<T: Half> Args<T> {
     ///
     /// # Safety
     /// As [`Self::sequence`]; `cache` is k or v; the tile is free.
+    #[allow(clippy::too_many_arguments)] // what, from where, to where, by whom
     #[inline(always)]
     #[track_caller]
     pub(crate) unsafe fn fetch<const D: u32, const W: u32, const ROWS: u32, const THREADS: u32>(

@@ -88,8 +88,8 @@ pub(super) unsafe fn fetch<T: Half, const D: u32>(
     lane: u32,
 ) {
     let some = (first as i32) < seq.len;
-    // SAFETY: the table has an entry for a page that the sequence has positions in.
     let start = if some {
+        // SAFETY: the table has an entry for a page that the sequence has positions in.
         unsafe { args.row_of::<D>(seq, kv_head, first) }
     } else {
         0

@@ -199,6 +199,7 @@ pub(super) fn put<T: Half, const D: u32, const OC: usize>(tile: Tile<D>, warp_ro
 ///
 /// # Safety
 /// The tensors have the shapes of [`crate::attn`]'s table.
+#[allow(clippy::too_many_arguments)] // what, from where, to where, by whom
 #[inline(always)]
 pub(super) unsafe fn store<T: Half, const D: u32, const W: u32>(
     args: &Args<T>,

@@ -58,7 +58,10 @@ fn record() -> serde_json::Value {
     let records = text
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a JSON record a line"));
-    records.filter(|r| r["function"] == "exp2a").last().expect("a record")
+    records
+        .filter(|r| r["function"] == "exp2a")
+        .reduce(|_, last| last)
+        .expect("a record")
 }
 
 #[test]
