@@ -243,7 +243,8 @@ impl Chunk {
 fn inverse(a: &Matrix) -> Matrix {
     let mut t = zeros(C, C);
     for at in (0..C).step_by(BLOCK) {
-        for c in at..at + BLOCK {
+        for column in 0..BLOCK {
+            let c = at + column;
             t[c][c] = exact(1.0);
             for r in c + 1..at + BLOCK {
                 let sum = (c..r).fold(exact(0.0), |sum, l| fma(a[r][l], t[l][c], sum));
