@@ -123,11 +123,22 @@ impl Spec for MoeCombine {
         let mut weights: Vec<f32> = draw.floats("moe_combine weights", n_tok, top_k, 0.25);
         // A router's weights are not negative.
         weights.iter_mut().for_each(|w| *w = w.abs());
+        let mut x: Vec<bf16> = draw.floats("moe_combine x", n_tok * top_k, n, 1.0);
+        if values == Values::Cancelling {
+            // Two slots that cancel, then a small one: bytes depend on the order of the slots.
+            for pair in (0..n_tok * top_k).filter(|pair| pair % top_k % 3 == 1) {
+                weights[pair] = weights[pair - 1];
+                for j in pair * n..(pair + 1) * n {
+                    x[j] = -x[j - n];
+                }
+            }
+            super::shrink_each_third(&mut weights, top_k);
+        }
         Ok(Box::new(Data {
             n_tok,
             top_k,
             n,
-            x: draw.floats("moe_combine x", n_tok * top_k, n, 1.0),
+            x,
             weights,
             gate: draw.floats("moe_combine gate", if_there("shared"), 1, 2.0),
             shared: draw.floats("moe_combine shared", if_there("shared"), n, 1.0),

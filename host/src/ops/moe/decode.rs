@@ -50,6 +50,7 @@ impl Spec for MoeDecode {
         Values::Normal,
         Values::Zeros,
         Values::NonFinite,
+        Values::Cancelling,
         Values::Huge,
         Values::Tiny,
         Values::WideRange,
@@ -148,6 +149,23 @@ impl Spec for MoeDecode {
         let draw = Draw { seed, values };
         let mut weights: Vec<f32> = draw.ordinary("moe_decode weights", n_tok, top_k, 0.25);
         weights.iter_mut().for_each(|w| *w = w.abs());
+        let mut ids = super::routed(draw, Skew::Uniform, n_tok, experts, top_k);
+        if values == Values::Cancelling {
+            // One expert twice, with opposite weights, then another with a small one: bytes depend on the order of the slots.
+            for pair in (0..ids.len()).filter(|pair| pair % top_k % 3 == 1) {
+                ids[pair] = ids[pair - 1];
+                weights[pair] = -weights[pair - 1];
+            }
+            super::shrink_each_third(&mut weights, top_k);
+        }
+        // Only the routing cancels: products that do would leave nothing to add in any order.
+        let draw = match values {
+            Values::Cancelling => Draw {
+                seed,
+                values: Values::Normal,
+            },
+            _ => draw,
+        };
         Ok(Box::new(Data {
             n_tok,
             experts,
@@ -155,7 +173,7 @@ impl Spec for MoeDecode {
             n,
             k,
             x: draw.floats("moe_decode x", n_tok, k, 1.0),
-            ids: super::routed(draw, Skew::Uniform, n_tok, experts, top_k),
+            ids,
             weights,
             gate_up: Arc::new(Experts::draw(draw, "gate_up", format, experts, 2 * n, k)),
             down: Arc::new(Experts::draw(draw, "down", format, experts, k, n)),
