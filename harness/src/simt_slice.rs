@@ -91,6 +91,16 @@ pub fn slice(op: &dyn Operation, case: &Case, share: Option<u64>) -> Slice {
     slice
 }
 
+/// A case that is not cut (one long sequence, say) may cost so many times its share.
+const OVER_SHARE: u64 = 4;
+/// What any case may cost, however small the shares are.
+const ALWAYS: u64 = 100_000_000;
+
+/// Whether a case, cut as [`slice`] cuts it, costs little enough to be run at all.
+pub fn affordable(op: &dyn Operation, cut: &Case, share: Option<u64>) -> bool {
+    share.is_none_or(|share| op.simulated_work(cut) <= (OVER_SHARE * share).max(ALWAYS))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +130,26 @@ mod tests {
         assert!(slices[2].rows < 4096 && slices[2].rows.is_multiple_of(ROW_STEP) && !slices[2].checks);
         assert_eq!((slices[2].of, slices[2].case.dim("n")), (100_000, Some(slices[2].rows)));
         assert_eq!(slices[2].case.dim("k"), Some(4096));
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_left_out_only_beyond_the_budget() {
+        let op = host::ops::by_name("attn_decode").expect("the operation");
+        let dims = |kv_len| {
+            let dims = [
+                ("n_seq", 1),
+                ("n_tok", 1),
+                ("kv_len", kv_len),
+                ("q_heads", 32),
+                ("kv_heads", 8),
+                ("head_dim", 128),
+            ];
+            dims.map(|(axis, size): (&str, u64)| (axis.to_string(), size))
+        };
+        let long = op.custom_case(&dims(1 << 20)).expect("a case");
+        let short = op.custom_case(&dims(64)).expect("a case");
+        assert!(affordable(op, &short, Some(1)) && !affordable(op, &long, Some(1)));
+        assert!(affordable(op, &long, None));
     }
 
     #[test]

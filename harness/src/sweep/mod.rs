@@ -30,12 +30,12 @@ pub use summary::{Winner, winner};
 /// A command line that asks for what does not exist; a device that does not open; records that cannot be written.
 pub fn command(args: &SweepArgs) -> Result<Exit> {
     args.table.on_stdout().map_err(usage)?;
-    let plans = plan(&args.select, host::ops::all()).map_err(usage)?;
+    let mut plans = plan(&args.select, host::ops::all()).map_err(usage)?;
     let mut driver = Driver::open(&args.device, Duration::from_secs(args.timeout.max(1)))?;
     let opened = driver.opened().clone();
     let dir = args.out.clone().unwrap_or_else(default_results_dir);
     let mut file = RecordFile::for_device(&dir, &opened.name)?;
-    let slices = slices(&plans, opened.simulator, args.simt_budget);
+    let slices = slices(&mut plans, opened.simulator, args.simt_budget);
     let finished = if args.resume {
         Finished::read(file.path(), &opened, args.seed)?
     } else {
@@ -104,15 +104,30 @@ fn exit_of(status: Status) -> Exit {
     }
 }
 
-fn slices(plans: &[CasePlan], simulator: bool, budget: u64) -> Vec<Slice> {
+/// What of each case runs. On the simulator, cases that cannot be cut to near their share of the budget are taken out of
+/// `plans`, and how many is said.
+fn slices(plans: &mut Vec<CasePlan>, simulator: bool, budget: u64) -> Vec<Slice> {
     if !simulator {
         return plans.iter().map(|p| Slice::whole(p.op, &p.selected.case)).collect();
     }
     let share = simt_slice::share(plans.iter().map(|p| (p.op, &p.selected.case, p.run.len())), budget);
-    plans
-        .iter()
-        .map(|p| simt_slice::slice(p.op, &p.selected.case, share))
-        .collect()
+    let before = plans.len();
+    let mut slices = Vec::with_capacity(before);
+    plans.retain(|p| {
+        let slice = simt_slice::slice(p.op, &p.selected.case, share);
+        let taken = simt_slice::affordable(p.op, &slice.case, share);
+        if taken {
+            slices.push(slice);
+        }
+        taken
+    });
+    if plans.len() < before {
+        let left_out = before - plans.len();
+        eprintln!(
+            "{left_out} cases are too large for the simulator's budget and are left out; --simt-budget 0 runs them whole"
+        );
+    }
+    slices
 }
 
 /// A progress bar on stderr; hidden by itself where that is no terminal.

@@ -113,7 +113,13 @@ impl Spec for Embedding {
             });
             Table::Q8(blocks)
         } else {
-            Table::Bf16(draw.floats("embedding table", vocab, n, 0.02))
+            // A gigabyte is drawn once in sixteen: its rows come again after DRAWN_ROWS, a number prime to any vocabulary's tiles.
+            let drawn: Vec<bf16> = draw.floats("embedding table", vocab.min(DRAWN_ROWS), n, 0.02);
+            let mut table = vec![bf16::ZERO; vocab * n];
+            for rows in table.chunks_mut(drawn.len().max(1)) {
+                rows.copy_from_slice(&drawn[..rows.len()]);
+            }
+            Table::Bf16(table)
         };
         let mut ids: Vec<i32> = draw
             .below("embedding ids", n_tok, vocab as u64)
@@ -135,6 +141,9 @@ impl Spec for Embedding {
         }))
     }
 }
+
+/// So many rows of a table are drawn; further ones repeat them.
+const DRAWN_ROWS: usize = 16_381;
 
 /// A table `[vocab][n]`, or its blocks `[vocab][nb][34]`.
 enum Table {
