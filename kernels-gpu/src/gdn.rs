@@ -164,7 +164,7 @@ impl Gates {
 /// Whether rows of bf16 at `p`, `stride` elements apart, can be read 16 bytes at a time.
 #[inline(always)]
 pub(crate) fn by_16_bytes(p: *const bf16, stride: u32) -> bool {
-    p as usize % 16 == 0 && stride % 8 == 0
+    (p as usize).is_multiple_of(16) && stride.is_multiple_of(8)
 }
 
 /// Starts to bring `rows` rows of `pieces` times eight bf16 to shared memory, `pitch` bytes apart, the whole block together;

@@ -151,7 +151,10 @@ unsafe fn body<const FUSED: bool>(x: Args) {
     let j = thread::thread_idx_x() % 8;
     let first_row = thread::block_idx_y() * BLOCK_ROWS + thread::thread_idx_x() / 8;
     let key_head = gdn::key_head(head, x.k_heads, x.v_heads, x.head_map != 0);
-    let whole = x.q as usize % 8 == 0 && x.k as usize % 8 == 0 && x.q_stride % 4 == 0 && x.k_stride % 4 == 0;
+    let whole = (x.q as usize).is_multiple_of(8)
+        && (x.k as usize).is_multiple_of(8)
+        && x.q_stride.is_multiple_of(4)
+        && x.k_stride.is_multiple_of(4);
     let gates = Gates {
         g: x.g,
         beta: x.beta,

@@ -14,13 +14,16 @@ use crate::table::{Format, Table};
 /// Operation, sizes and tokens.
 type Key = (String, BTreeMap<String, u64>, u32);
 
+/// Operation, shape and sizes, and a cell for each token count.
+type Row = ([String; 3], Vec<String>);
+
 /// Whether a record is of a plain config: those have tables of their own.
 pub fn is_plain(r: &Record) -> bool {
     r.config == PLAIN
 }
 
 /// The tables of one device's plain records, each under its model's title; empty without any. A shape that several models have
-/// is in the table of each.
+/// is in the table of each; a model with fewer than half of its cases measured has none.
 pub fn tables(records: &[&Record], shapes: &ShapeSet) -> Result<String> {
     let mut latest: HashMap<Key, &Record> = HashMap::new();
     for r in records.iter().copied().filter(|r| is_plain(r)) {
@@ -37,42 +40,48 @@ pub fn tables(records: &[&Record], shapes: &ShapeSet) -> Result<String> {
         let alone = ShapeSet {
             models: vec![model.clone()],
         };
-        let mut table = Table::new(&["op", "shape", "sizes", "n_tok", "us", "floor_us", "roof_pct"]);
-        for op in host::ops::all() {
-            for case in op.cases(&alone) {
-                let (dims, n_tok) = case.shape();
-                let text: Vec<String> = dims.iter().map(|(d, v)| format!("{d}={v}")).collect();
-                let Some(r) = latest.get(&(case.op.clone(), dims, n_tok)) else {
-                    continue;
-                };
-                let (Some(times), roof) = (r.times, r.roof) else {
-                    continue;
-                };
-                let number = |v: Option<f64>, digits: usize| v.map_or_else(String::new, |v| format!("{v:.digits$}"));
-                stale += usize::from(store::is_stale(r));
-                table.row([
-                    case.op.clone(),
-                    case.name.clone(),
-                    text.join(", "),
-                    n_tok.to_string(),
-                    format!("{:.2}", times.median_us),
-                    number(roof.and_then(|r| r.floor_us), 2),
-                    number(roof.and_then(|r| r.share).map(|s| 100.0 * s), 1),
-                ]);
+        let mut rows: Vec<Row> = Vec::new();
+        let (mut cases, mut found) = (0, 0);
+        for case in host::ops::all().iter().flat_map(|op| op.cases(&alone)) {
+            if !host::ops::by_name(&case.op).is_some_and(|op| op.configs().iter().any(|c| c.id == PLAIN)) {
+                continue;
+            }
+            cases += 1;
+            let (dims, n_tok) = case.shape();
+            let text: Vec<String> = dims.iter().map(|(d, v)| format!("{d}={v}")).collect();
+            let Some(r) = latest.get(&(case.op.clone(), dims, n_tok)) else {
+                continue;
+            };
+            let Some(times) = r.times else { continue };
+            found += 1;
+            stale += usize::from(store::is_stale(r));
+            let share = r.roof.and_then(|roof| roof.share);
+            let share = share.map_or_else(String::new, |s| format!(" ({:.0} %)", 100.0 * s));
+            let time = format!("{n_tok}: {:.2}{share}", times.median_us);
+            let heading = [case.op, case.name, text.join(", ")];
+            match rows.last_mut().filter(|(last, _)| *last == heading) {
+                Some((_, cells)) => cells.push(time),
+                None => rows.push((heading, vec![time])),
             }
         }
-        if !table.is_empty() {
-            out += &format!(
-                "\n**{}**, plain kernels\n\n{}",
-                model.title,
-                table.render(Format::Markdown)
-            );
+        // A model that was not swept shares a few shapes with one that was: no table of its own for those.
+        if found == 0 || 2 * found < cases {
+            continue;
         }
+        let mut table = Table::new(&["op", "shape", "sizes", "n_tok: us (share of the roof)"]);
+        for (heading, cells) in rows {
+            table.row(heading.into_iter().chain([cells.join(", ")]));
+        }
+        out += &format!(
+            "\n**{}**, plain kernels\n\n{}",
+            model.title,
+            table.render(Format::Markdown)
+        );
     }
     if !out.is_empty() {
-        out += "\nPlain kernels are what the tuned ones are checked against, and where they start. floor_us is the time of the bytes \
-                at this device's copy rate or of the multiply-adds at the rate of their units, whichever is longer; roof_pct is \
-                its share of the median.\n";
+        out += "\nPlain kernels are what the tuned ones are checked against, and where they start. The roof is the time of the bytes \
+                at this device's copy rate or of the multiply-adds at the rate of their units, whichever is longer, over the \
+                median.\n";
     }
     if stale > 0 {
         out += &format!("{stale} of these rows were measured with an earlier version of their kernel.\n");
@@ -122,7 +131,7 @@ mod tests {
         let rows: Vec<&str> = text.lines().filter(|l| l.contains("silu_mul")).collect();
         assert_eq!(rows.len(), 1, "{text}");
         let cells: Vec<&str> = rows[0].split('|').map(str::trim).collect();
-        assert_eq!(cells[1..8], ["silu_mul", "act", "n=8", "2", "5.00", "2.00", "40.0"]);
+        assert_eq!(cells[1..5], ["silu_mul", "act", "n=8", "2: 5.00 (40 %)"]);
         assert_eq!(tables(&[], &shapes()).expect("nothing"), "");
     }
 
@@ -131,6 +140,6 @@ mod tests {
         let read = parse_records((line("silu_mul", "\"n\":8", PLAIN, 1, 5.0, "") + "\n").as_bytes());
         assert!(read.skipped.is_empty(), "{:?}", read.skipped);
         let text = tables(&read.records.iter().collect::<Vec<_>>(), &shapes()).expect("tables");
-        assert!(text.contains("| 5.00 |"), "{text}");
+        assert!(text.contains("| 2: 5.00 |"), "{text}");
     }
 }
