@@ -19,10 +19,10 @@ fn weights_are_the_softmax_within_the_rounding_of_its_parts() {
             let e = |expert: usize| (f64::from(row[expert]) - f64::from(row[best[0]])).exp();
             let over = if normalise { &best[..top_k] } else { &best[..] };
             let sum: f64 = over.iter().map(|&expert| e(expert)).sum();
-            for slot in 0..top_k {
+            for (slot, &expert) in best[..top_k].iter().enumerate() {
                 let at = token * top_k + slot;
-                assert_eq!(ids[at] as usize, best[slot]);
-                let wanted = e(best[slot]) / sum;
+                assert_eq!(ids[at] as usize, expert);
+                let wanted = e(expert) / sum;
                 // The difference of logits is within half an ulp of up to 16 (2^-21), exp within an ulp, 16 additions deep at
                 // most, one division: below 2^-20 + 2^-20 + 20 * 2^-24 of the value.
                 let error = (f64::from(weights[at]) - wanted).abs();

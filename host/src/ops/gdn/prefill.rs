@@ -109,7 +109,7 @@ impl Spec for GdnPrefill {
         let values = VALUES[draw(6, VALUES.len() as u64) as usize];
         case(
             &format!("case{i}"),
-            [n_tok, 1 + draw(7, 4), i % 4 / 3 ^ 1],
+            [n_tok, 1 + draw(7, 4), (i % 4 / 3) ^ 1],
             shape,
             values,
         )
