@@ -5,6 +5,9 @@
 //! rounding of `Near` for each rounding of the contract. Their values, which have no roundings, must be the recurrence's
 //! (the chunked form is the same function); their errors bound what the reference may be off.
 
+// Formulas go by index, as they stand on paper.
+#![allow(clippy::needless_range_loop)]
+
 mod golden;
 
 use golden::near::{Near, chain, exact, exactly, fma, fma_chain, mma};

@@ -1,5 +1,8 @@
 //! The simulator's tensor core and the reference's, against answers of GPUs and against each other.
 
+// Formulas go by index, as they stand on paper.
+#![allow(clippy::needless_range_loop)]
+
 mod answers;
 mod corners;
 mod floor;
