@@ -96,7 +96,7 @@ const OVER_SHARE: u64 = 4;
 /// What any case may cost, however small the shares are.
 const ALWAYS: u64 = 100_000_000;
 
-/// Whether a case, cut as [`slice`] cuts it, costs little enough to be run at all.
+/// Whether a case, cut as [`fn@slice`] cuts it, costs little enough to be run at all.
 pub fn affordable(op: &dyn Operation, cut: &Case, share: Option<u64>) -> bool {
     share.is_none_or(|share| op.simulated_work(cut) <= (OVER_SHARE * share).max(ALWAYS))
 }
