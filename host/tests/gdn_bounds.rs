@@ -347,3 +347,38 @@ fn another_order_gives_other_bytes_and_the_canonical_splits_do_not() {
     assert_ne!(split(32), whole);
     assert_ne!(head.by_steps(), whole);
 }
+
+#[test]
+fn a_dot_product_in_another_order_gives_other_states() {
+    // One chain over k, or the eight chains added one after the other, where the canonical order has a tree.
+    let one_chain = |row: &[f32], k: &[f32]| row.iter().zip(k).fold(0.0f32, |sum, (s, k)| s.mul_add(*k, sum));
+    let chains = |row: &[f32], k: &[f32]| -> [f32; 8] {
+        std::array::from_fn(|j| {
+            let at = |i: usize| 32 * (i / 4) + 4 * j + i % 4;
+            (0..16).fold(0.0f32, |sum, i| row[at(i)].mul_add(k[at(i)], sum))
+        })
+    };
+    let no_tree = |row: &[f32], k: &[f32]| chains(row, k).into_iter().fold(0.0f32, |sum, p| sum + p);
+    let canonical = |row: &[f32], k: &[f32]| {
+        let p = chains(row, k);
+        ((p[0] + p[4]) + (p[2] + p[6])) + ((p[1] + p[5]) + (p[3] + p[7]))
+    };
+    let head = Head::draw(8, 5);
+    let by = |dot: &dyn Fn(&[f32], &[f32]) -> f32| {
+        let mut state = head.state.clone();
+        for t in 0..head.n {
+            let k: Vec<f32> = head.k[t * D..(t + 1) * D].iter().map(|k| k.to_f32()).collect();
+            let decay = cuda_std::float::exact::exp(head.g[t]);
+            for (column, row) in state.chunks_mut(D).enumerate() {
+                row.iter_mut().for_each(|s| *s *= decay);
+                let u = head.beta[t] * (head.v[t * D + column].to_f32() - dot(row, &k));
+                row.iter_mut().zip(&k).for_each(|(s, k)| *s = u.mul_add(*k, *s));
+            }
+        }
+        wide(&state)
+    };
+    let reference = head.by_steps().1;
+    assert_eq!(by(&canonical), reference);
+    assert_ne!(by(&one_chain), reference);
+    assert_ne!(by(&no_tree), reference);
+}

@@ -41,7 +41,7 @@ use half::bf16;
 
 use crate::gdn::{CHUNK, tile_slots};
 pub use chunk::SHARED_BYTES as CHUNKS_SHARED_BYTES;
-pub use pass::shared_bytes as state_shared_bytes;
+pub use pass::stages as state_stages;
 
 /// Threads of a block of the first launch.
 pub const CHUNKS_THREADS: u32 = 128;
@@ -128,6 +128,8 @@ pub struct Args {
     pub v_heads: u32,
     /// Which key head value head h reads: 0 is h / (v_heads / k_heads), 1 is h mod k_heads.
     pub head_map: u32,
+    /// Stages of the second launch, 1 or 2: [`state_stages`].
+    pub stages: u32,
     /// Elements from one token of q to the next.
     pub q_stride: u32,
     /// Elements from one token of k to the next.
@@ -180,7 +182,7 @@ pub unsafe fn gdn_prefill_chunks_fused(args: Args) {
     unsafe { chunk::body::<true>(args) }
 }
 
-/// Second launch. Grid: [`state_grid`]; blocks of 32 times [`state_warps`] threads.
+/// Second launch. Grid: [`state_grid`]; blocks of 32 times [`state_warps`] threads, shared memory by [`state_stages`].
 ///
 /// # Safety
 /// As for [`fn@gdn_prefill_chunks`], which has run; slots are used by one sequence each.

@@ -7,7 +7,7 @@
 //! o^T      [16][64 i] = n^T [16][64 j] x P [64 i][64 j] + e^G Y^T
 //! S        [16][128 k] = nd^T [16][64 j] x k [64 j][128 k] + e^G_63 S
 //! ```
-//! Warps share nothing but what they read. Two stages of copies, each:
+//! Warps share nothing but what they read. Two stages of copies (one, on GPUs with little shared memory), each:
 //!
 //! | shared memory | shape |
 //! | --- | --- |
@@ -42,9 +42,11 @@ fn stage_bytes(warps: u32) -> u32 {
     V_AT + CHUNK * v_pitch(warps)
 }
 
-/// Dynamic shared memory of the launch with `warps` warps a block.
-pub fn shared_bytes(warps: u32) -> u32 {
-    2 * stage_bytes(warps)
+/// Stages of copies, and dynamic shared memory of the launch with `warps` warps a block, where a block can have
+/// `most` bytes: one stage where two do not fit, the same bytes without copies that run ahead.
+pub fn stages(warps: u32, most: u32) -> (u32, u32) {
+    let stages = if 2 * stage_bytes(warps) <= most { 2 } else { 1 };
+    (stages, stages * stage_bytes(warps))
 }
 
 /// Accumulators of 16 rows and 8 `N` columns.
@@ -263,24 +265,36 @@ pub(super) unsafe fn body(x: Args) {
         });
     }
 
-    let stages = shared::dynamic::<u8>();
+    let shared = shared::dynamic::<u8>();
     let chunks = place.len.div_ceil(CHUNK);
-    if chunks > 0 {
+    let ahead = x.stages - 1;
+    if ahead > 0 && chunks > 0 {
         // SAFETY: the first chunk exists.
-        unsafe { fetch(&x, &place, stages, 0) };
+        unsafe { fetch(&x, &place, shared, 0) };
     }
     shared::copy_async_commit();
     let mut c = 0;
     while c < chunks {
-        if c + 1 < chunks {
-            // SAFETY: chunk c + 1 exists.
-            unsafe { fetch(&x, &place, stages.add((c + 1) % 2 * stage_bytes(warps)), c + 1) };
+        if c + ahead < chunks {
+            // SAFETY: the chunk exists.
+            unsafe {
+                fetch(
+                    &x,
+                    &place,
+                    shared.add((c + ahead) % 2 * ahead * stage_bytes(warps)),
+                    c + ahead,
+                )
+            };
         }
         shared::copy_async_commit();
-        shared::copy_async_wait::<1>();
+        if ahead > 0 {
+            shared::copy_async_wait::<1>();
+        } else {
+            shared::copy_async_wait::<0>();
+        }
         thread::sync_threads();
 
-        let stage = stages.add(c % 2 * stage_bytes(warps));
+        let stage = shared.add(c % 2 * ahead * stage_bytes(warps));
         let v_tile = stage.add(V_AT + 32 * w);
         advance(stage, v_tile, v_pitch(warps), x.scale, lane, &mut s);
 
