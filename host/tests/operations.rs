@@ -2,6 +2,7 @@
 //! edge case and on random ones, and parts by themselves come out the same. One line an operation, one test each.
 
 use host::device::{Device, SimtOptions};
+use host::op::random::Random;
 use host::op::spec::PLAIN;
 use host::op::{Operation, check};
 use host::shapes::ShapeSet;
@@ -103,5 +104,32 @@ fn the_plain_config_takes_every_case_and_says_what_it_costs() {
             let work = op.work(case, PLAIN, 132).unwrap_or_else(|e| panic!("{case}: {e}"));
             assert!(work.threads > 0, "{case}: {work:?}");
         }
+    }
+}
+
+/// Whatever sizes a command line gives: an operation refuses them, or can say what they cost. Tests are built with overflow
+/// checks.
+#[test]
+fn sizes_of_any_magnitude_are_refused_or_have_a_cost() {
+    let random = Random::new(1, "sizes");
+    for op in described() {
+        let mut taken = 0;
+        for i in 0..3000u64 {
+            let draw = |axis: usize, what: u64, end: u64| random.below((i * 32 + axis as u64) * 4 + what, end);
+            let size = |axis: usize| (1u64 << draw(axis, 0, 32)).saturating_sub(draw(axis, 1, 2));
+            let given: Vec<(String, u64)> = (op.axes().iter().enumerate())
+                .map(|(at, axis)| {
+                    let plain = axis.default.filter(|_| draw(at, 2, 3) > 0);
+                    (axis.name.to_string(), plain.unwrap_or_else(|| size(at)))
+                })
+                .collect();
+            if let Ok(case) = op.custom_case(&given) {
+                taken += 1;
+                let work = op.work(&case, PLAIN, 132).unwrap_or_else(|e| panic!("{case}: {e}"));
+                let sum = work.bytes().checked_add(op.simulated_work(&case));
+                assert!(sum.is_some(), "{case}: {work:?}");
+            }
+        }
+        assert!(taken > 0, "{}: nothing was taken", op.name());
     }
 }

@@ -30,6 +30,10 @@ impl Spec for AcceptDraft {
         vec![Config::plain(accept_draft::KERNEL.meta, THREADS, 0)]
     }
 
+    fn check(dims: &Dims) -> Result<(), String> {
+        dims.check_product(&["n_seq", "drafts"], 1)
+    }
+
     fn edge_cases() -> Vec<Case> {
         let sizes = [(0, 3), (1, 0), (1, 1), (5, 0), (127, 2), (128, 3), (129, 4), (300, 7)];
         sizes.map(|(n_seq, drafts)| case("edge", n_seq, drafts)).to_vec()

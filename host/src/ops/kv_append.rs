@@ -49,6 +49,7 @@ impl Spec for KvAppend {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
+        dims.check_product(&["n_tok", "kv_heads", "head_dim"], 1)?;
         let (kv_heads, head_dim) = (dims.u64("kv_heads"), dims.u64("head_dim"));
         if (2 * kv_heads + 1) * head_dim >= 1 << 31 {
             return Err(format!(

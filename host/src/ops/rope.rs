@@ -64,6 +64,7 @@ impl Spec for Rope {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
+        dims.check_product(&["n_tok", "heads", "head_dim"], 1)?;
         let (rot, head_dim, heads) = (rot(dims), dims.u64("head_dim"), dims.u64("heads"));
         if !rot.is_multiple_of(2) || rot > head_dim || rot > 8192 {
             return Err(format!(

@@ -135,6 +135,23 @@ impl Dims {
         self.u64(axis) as usize
     }
 
+    /// Refuses sizes whose product times `each` reaches 2^56: no machine has that memory or time, and below it bytes and
+    /// operations can be counted in 64 bits.
+    ///
+    /// # Errors
+    /// The sizes.
+    pub fn check_product(&self, axes: &[&str], each: u64) -> Result<(), String> {
+        let sizes = axes.iter().map(|axis| self.u64(axis));
+        let product = sizes.fold(Some(each), |product: Option<u64>, size| {
+            product?.checked_mul(size.max(1))
+        });
+        if product.is_some_and(|product| product < 1 << 56) {
+            return Ok(());
+        }
+        let sizes: Vec<String> = axes.iter().map(|axis| format!("{axis} = {}", self.u64(axis))).collect();
+        Err(format!("{}: together too large for any machine", sizes.join(", ")))
+    }
+
     /// Names and sizes in the axes' order.
     pub fn pairs(&self) -> Vec<(String, u64)> {
         let sizes = self.sizes.iter().copied();

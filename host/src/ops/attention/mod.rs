@@ -128,6 +128,9 @@ impl Spec for AttnPrefill {
 
     fn check(dims: &Dims) -> Result<(), String> {
         check(dims)?;
+        dims.check_product(&["n_seq", "past", "kv_heads", "head_dim"], 1)?;
+        dims.check_product(&["n_tok", "past", "q_heads", "head_dim"], 1)?;
+        dims.check_product(&["n_tok", "n_tok", "q_heads", "head_dim"], 1)?;
         let (n_tok, n_seq, past) = (dims.u64("n_tok"), dims.u64("n_seq"), dims.u64("past"));
         if n_tok / u64::from(attn_prefill::TILE) + n_seq > LARGEST_GRID {
             return Err(format!(
@@ -185,6 +188,7 @@ impl Spec for AttnDecode {
 
     fn check(dims: &Dims) -> Result<(), String> {
         check(dims)?;
+        dims.check_product(&["n_seq", "n_tok", "kv_len", "q_heads", "head_dim"], 1)?;
         let (n_tok, n_seq, kv_len) = (dims.u64("n_tok"), dims.u64("n_seq"), dims.u64("kv_len"));
         if kv_len < n_tok {
             return Err(format!(
@@ -194,6 +198,12 @@ impl Spec for AttnDecode {
         if n_tok * n_seq > LARGEST_GRID {
             return Err(format!(
                 "n_tok = {n_tok}, n_seq = {n_seq}: at most {LARGEST_GRID} query tokens a launch"
+            ));
+        }
+        let q_heads = dims.u64("q_heads");
+        if n_tok * q_heads >= 1 << 31 {
+            return Err(format!(
+                "n_tok = {n_tok}, q_heads = {q_heads}: 2^31 rows of a sequence or more"
             ));
         }
         let most = LARGEST_GRID * u64::from(attn_decode::SPLIT) - 128;

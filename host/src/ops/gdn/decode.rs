@@ -58,6 +58,7 @@ impl Spec for GdnDecode {
 
     fn check(dims: &Dims) -> Result<(), String> {
         check_heads(dims)?;
+        dims.check_product(&["n_seq", "n_tok", "v_heads"], 4 * STATE as u64)?;
         let (n_seq, n_tok) = (dims.u64("n_seq"), dims.u64("n_tok"));
         if n_seq * n_tok >= 1 << 31 {
             return Err(format!("n_seq = {n_seq}, n_tok = {n_tok}: 2^31 tokens or more"));

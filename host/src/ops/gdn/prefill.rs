@@ -66,6 +66,8 @@ impl Spec for GdnPrefill {
 
     fn check(dims: &Dims) -> Result<(), String> {
         check_heads(dims)?;
+        dims.check_product(&["n_seq", "v_heads"], 4 * STATE as u64)?;
+        dims.check_product(&["n_tok", "v_heads"], 4 * STATE as u64)?;
         if dims.u64("ragged") > 1 {
             return Err(format!(
                 "ragged = {}: 0 (all alike) or 1 (cut anywhere)",

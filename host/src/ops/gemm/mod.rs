@@ -74,6 +74,7 @@ impl Spec for Gemm {
         if dims.u64("out_f32") == 1 && dims.u64("residual") == 1 {
             return Err("out_f32 = 1 with residual = 1: a residual is added to a 16-bit output".into());
         }
+        dims.check_product(&["n_tok", "n", "k"], 1)?;
         check_tiles(dims.u64("n_tok"), dims.u64("n"))
     }
 

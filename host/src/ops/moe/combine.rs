@@ -58,6 +58,7 @@ impl Spec for MoeCombine {
     fn check(dims: &Dims) -> Result<(), String> {
         super::check_flag(dims, "shared")?;
         super::check_flag(dims, "residual")?;
+        dims.check_product(&["n_tok", "top_k", "n"], 1)?;
         let (n, most) = (dims.u64("n"), 65_535 * u64::from(THREADS) * 8);
         if n > most {
             return Err(format!("n = {n}: at most {most}"));

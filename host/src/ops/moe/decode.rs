@@ -62,6 +62,8 @@ impl Spec for MoeDecode {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
+        dims.check_product(&["experts", "n", "k"], 1)?;
+        dims.check_product(&["n_tok", "top_k", "n", "k"], 1)?;
         let n_tok = dims.u64("n_tok");
         if n_tok > MAX_TOKENS {
             return Err(format!(

@@ -66,6 +66,8 @@ impl Spec for MoeGrouped {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
+        dims.check_product(&["experts", "n", "k"], 1)?;
+        dims.check_product(&["n_tok", "top_k", "n", "k"], 1)?;
         let (n_tok, experts, top_k) = (dims.u64("n_tok"), dims.u64("experts"), dims.u64("top_k"));
         super::check_routing(n_tok, experts, top_k)?;
         super::check_flag(dims, "gather")?;

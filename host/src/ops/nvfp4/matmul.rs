@@ -78,6 +78,7 @@ impl Spec for Nvfp4Matmul {
         if !dims.u64("k").is_multiple_of(u64::from(BLOCK)) {
             return Err(format!("k = {}: NVFP4 has blocks of {BLOCK} along k", dims.u64("k")));
         }
+        dims.check_product(&["n_tok", "n", "k"], 1)?;
         check_tiles(dims.u64("n_tok"), dims.u64("n"))
     }
 
