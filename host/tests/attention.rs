@@ -353,3 +353,45 @@ fn unseen_keys_do_not_matter() {
         }
     }
 }
+
+/// A sequence that is said to have fewer positions than query tokens: its first tokens have none and see nothing, so their rows are +0,
+/// gated or not (a gate of NaN excepted); the others are as they are with the tokens that fit alone.
+#[test]
+fn a_row_without_positions_is_zero() {
+    for (window, gated) in [(0, false), (2, false), (0, true)] {
+        let sizes = Sizes {
+            len: 3,
+            window,
+            gated,
+            ..BASE
+        };
+        let mut sequence = Sequence::<bf16>::draw(sizes, Values::Normal, 9);
+        let gate_of = |token: usize, head: usize| (token * sizes.q_heads + head) * sizes.head_dim;
+        sequence.gate[gate_of(1, 2) + 5] = bf16::NAN;
+        // The last three tokens by themselves.
+        let fits = Sequence {
+            q: sequence.q[2 * sizes.q_heads * sizes.head_dim..].to_vec(),
+            k: sequence.k.clone(),
+            v: sequence.v.clone(),
+            gate: sequence.gate[gate_of(2, 0)..].to_vec(),
+            block_table: sequence.block_table.clone(),
+            cu_seqlens: [0, 3],
+            seq_lens: [3],
+            sizes: Sizes { tokens: 3, ..sizes },
+        };
+        for order in [Order::Prefill, Order::Decode] {
+            let bits = |s: &Sequence<bf16>| -> Vec<u16> {
+                let all = s.attention().all(order).unwrap();
+                all.into_iter().map(bf16::to_bits).collect()
+            };
+            let (got, fitting) = (bits(&sequence), bits(&fits));
+            let mut expected = vec![0; gate_of(2, 0)];
+            if gated {
+                expected[gate_of(1, 2) + 5] = 0x7FFF;
+            }
+            expected.extend(&fitting);
+            assert!(got == expected, "{order:?}, window {window}, gated {gated}");
+            assert!(fitting.iter().all(|y| *y != 0));
+        }
+    }
+}

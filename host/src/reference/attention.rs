@@ -147,14 +147,33 @@ impl<T: Element> Attention<'_, T> {
         )
     }
 
-    /// The row of o of a token and head.
+    /// The row of o of a token and head: +0 where the token's position is negative, for then it sees nothing.
     pub fn row(&self, order: Order, token: usize, head: usize) -> Vec<T> {
         let sequence = (0..self.seq_lens.len())
             .find(|&s| token < self.cu_seqlens[s + 1] as usize)
             .expect("a token of some sequence");
-        // The sequence's query tokens are its last positions.
+        // The sequence's query tokens are its last positions. Where it has fewer positions than tokens, its first tokens have
+        // none, and nothing is admitted.
         let from_end = self.cu_seqlens[sequence + 1] as usize - token;
-        let last = self.seq_lens[sequence] as usize - from_end;
+        let len = usize::try_from(self.seq_lens[sequence]).unwrap_or(0);
+        let y = match len.checked_sub(from_end) {
+            Some(last) => self.attended(order, sequence, last, token, head),
+            None => vec![T::round(0.0); self.head_dim],
+        };
+        match &self.gate {
+            None => y,
+            Some(gate) => {
+                let gate = gate.of(token, head, self.head_dim);
+                y.into_iter()
+                    .zip(gate)
+                    .map(|(y, g)| T::round(y.widen() * sigmoid(g.widen())))
+                    .collect()
+            }
+        }
+    }
+
+    /// The row of a token at position `last` of its sequence, before the gate.
+    fn attended(&self, order: Order, sequence: usize, last: usize, token: usize, head: usize) -> Vec<T> {
         let first = if self.window > 0 {
             (last + 1).saturating_sub(self.window)
         } else {
@@ -174,16 +193,7 @@ impl<T: Element> Attention<'_, T> {
         let inverse = 1.0 / sums.l;
         let lost = sums.m.is_nan() || sums.m == f32::INFINITY;
         let value = |o: f32| T::round(if lost { f32::NAN } else { o.mul_add(inverse, 0.0) });
-        let y = sums.o.into_iter().map(value);
-        match &self.gate {
-            None => y.collect(),
-            Some(gate) => {
-                let gate = gate.of(token, head, self.head_dim);
-                y.zip(gate)
-                    .map(|(y, g)| T::round(y.widen() * sigmoid(g.widen())))
-                    .collect()
-            }
-        }
+        sums.o.into_iter().map(value).collect()
     }
 
     /// attn_prefill: granule after granule into the same sums.
