@@ -53,3 +53,6 @@ pub fn all() -> &'static [&'static dyn Operation] {
 pub fn by_name(name: &str) -> Option<&'static dyn Operation> {
     all().iter().copied().find(|op| op.name() == name)
 }
+
+#[cfg(test)]
+mod reached_tests;

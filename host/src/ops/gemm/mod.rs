@@ -91,6 +91,10 @@ impl Spec for Gemm {
         cases.push(case("edge", [1856, 72, 3], FLAGS[0], Values::Normal));
         cases.push(case("edge", [33, 40, 0], FLAGS[0], Values::Normal));
         cases.push(case("edge", [1025, 24, 1921], FLAGS[4], Values::WideRange));
+        cases.push(case("edge", [16_257, 17, 17], FLAGS[1], Values::WideRange));
+        cases.push(case("edge", [897, 16, 1921], FLAGS[0], Values::WideRange).with_dtype("f16"));
+        cases.push(case("edge", [16_257, 24, 33], FLAGS[4], Values::WideRange).with_dtype("f16"));
+        cases.push(case("edge", [17, 32, 16_257], FLAGS[1], Values::WideRange).with_dtype("f16"));
         for &values in Self::VALUES {
             cases.push(case("edge", [40, 136, 18], FLAGS[4], values));
             cases.push(case("edge", [40, 136, 18], FLAGS[1], values).with_dtype("f16"));

@@ -3,7 +3,7 @@
 pub mod combine;
 pub mod decode;
 pub mod grouped;
-mod launch;
+pub(in crate::ops) mod launch;
 mod path;
 pub mod router;
 pub mod sort;

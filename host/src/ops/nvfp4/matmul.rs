@@ -93,7 +93,12 @@ impl Spec for Nvfp4Matmul {
         }
         cases.push(case("edge", [1856, 96, 3], FLAGS[0], Values::Normal));
         cases.push(case("edge", [33, 48, 0], FLAGS[0], Values::Normal));
+        // Enough tiles for the widest ones.
         cases.push(case("edge", [1025, 32, 1921], FLAGS[5], Values::WideRange));
+        cases.push(case("edge", [16_257, 16, 17], FLAGS[2], Values::WideRange));
+        cases.push(case("edge", [897, 16, 1921], FLAGS[0], Values::WideRange).with_dtype("f16"));
+        cases.push(case("edge", [16_257, 32, 33], FLAGS[5], Values::WideRange).with_dtype("f16"));
+        cases.push(case("edge", [17, 16, 16_257], FLAGS[2], Values::WideRange).with_dtype("f16"));
         for &values in Self::VALUES {
             cases.push(case("edge", [40, 144, 18], FLAGS[5], values));
             cases.push(case("edge", [40, 144, 18], FLAGS[2], values).with_dtype("f16"));
