@@ -150,6 +150,6 @@ impl Problem for Data {
                 .map(|name| Same::new::<i32>(name, s, 0, 1))
                 .to_vec(),
         };
-        sample(pick, 2, n_seq).into_iter().map(sequence).collect()
+        sample(pick, 3, n_seq).into_iter().map(sequence).collect()
     }
 }

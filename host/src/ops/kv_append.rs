@@ -16,6 +16,8 @@ pub struct KvAppend;
 
 /// Cache pages that no sequence has: they must stay as they are.
 const SPARE_PAGES: usize = 2;
+/// Up to so many tokens are written one by one as well.
+const ONE_BY_ONE: i32 = 128;
 
 fn case(name: &str, [n_seq, n_tok, past]: [u64; 3], [kv_heads, head_dim, page]: [u64; 3]) -> Case {
     let dims = [
@@ -185,6 +187,27 @@ impl Data {
         }
     }
 
+    /// The same tokens into the same cache by one launch for each of these sequences.
+    fn part(&self, name: &'static str, block_table: Vec<i32>, cu_seqlens: Vec<i32>, seq_lens: Vec<i32>) -> Alone {
+        let part = Data {
+            qkv: self.qkv.clone(),
+            cache: self.cache.clone(),
+            block_table,
+            cu_seqlens,
+            seq_lens,
+            one_by_one: true,
+            ..*self
+        };
+        let all = self.cache[0].len();
+        Alone {
+            name,
+            problem: Box::new(part),
+            same: ["k_cache", "v_cache"]
+                .map(|name| Same::new::<bf16>(name, 0, 0, all))
+                .to_vec(),
+        }
+    }
+
     fn width(&self) -> usize {
         (1 + 2 * self.kv_heads) * self.head_dim
     }
@@ -272,26 +295,24 @@ impl Problem for Data {
         Ok(Answer::Whole(cache.iter().map(|cache| bytes(cache)).collect()))
     }
 
+    /// The sequences one by one, and the tokens one by one, each as a sequence of its own on the pages of its sequence.
     fn alone(&self, _: Random) -> Vec<Alone> {
-        if self.seq_lens.len() < 2 || self.n_tok == 0 {
-            return Vec::new();
+        let mut parts = Vec::new();
+        if self.seq_lens.len() > 1 && self.n_tok > 0 {
+            let (table, starts, lens) = (&self.block_table, &self.cu_seqlens, &self.seq_lens);
+            parts.push(self.part("sequences one by one", table.clone(), starts.clone(), lens.clone()));
         }
-        let all = self.cache[0].len();
-        let part = Data {
-            qkv: self.qkv.clone(),
-            cache: self.cache.clone(),
-            block_table: self.block_table.clone(),
-            cu_seqlens: self.cu_seqlens.clone(),
-            seq_lens: self.seq_lens.clone(),
-            one_by_one: true,
-            ..*self
-        };
-        vec![Alone {
-            name: "sequences one by one",
-            problem: Box::new(part),
-            same: ["k_cache", "v_cache"]
-                .map(|name| Same::new::<bf16>(name, 0, 0, all))
-                .to_vec(),
-        }]
+        let used = self.cu_seqlens.last().copied().unwrap_or(0);
+        if (2..=ONE_BY_ONE).contains(&used) {
+            let (mut table, mut lens) = (Vec::new(), Vec::new());
+            for (s, cut) in self.cu_seqlens.windows(2).enumerate() {
+                for token in cut[0]..cut[1] {
+                    table.extend_from_slice(&self.block_table[s * self.max_pages..][..self.max_pages]);
+                    lens.push(self.seq_lens[s] - (cut[1] - token - 1));
+                }
+            }
+            parts.push(self.part("tokens one by one", table, (0..=used).collect(), lens));
+        }
+        parts
     }
 }

@@ -234,7 +234,7 @@ impl Problem for Data {
             }),
             same: vec![Same::new::<i32>("tokens", row, 0, 1)],
         };
-        sample(pick, 2, self.n_tok()).into_iter().map(row).collect()
+        sample(pick, 3, self.n_tok()).into_iter().map(row).collect()
     }
 }
 

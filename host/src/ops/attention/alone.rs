@@ -12,7 +12,7 @@ pub(super) fn parts<T: Half>(data: &Data<T>, pick: Random) -> Vec<Alone> {
     let mut parts = Vec::new();
     let o_row = data.shape.q_heads * data.shape.head_dim;
     let with_tokens: Vec<usize> = (0..data.batch.len()).filter(|&s| data.batch[s].tokens > 0).collect();
-    for at in sample(pick, 2, with_tokens.len()) {
+    for at in sample(pick, 3, with_tokens.len()) {
         let s = with_tokens[at];
         let seq = data.batch[s];
         let first = tokens_before(data, s);

@@ -161,6 +161,6 @@ impl Problem for Data {
                 .map(|tensor| Same::new::<f32>(tensor, token * self.v_heads, 0, self.v_heads))
                 .to_vec(),
         };
-        sample(pick, 2, self.n_tok).into_iter().map(row).collect()
+        sample(pick, 3, self.n_tok).into_iter().map(row).collect()
     }
 }

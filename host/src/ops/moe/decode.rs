@@ -316,7 +316,7 @@ impl Problem for Data {
         let tokens = if self.n_tok < 2 {
             Vec::new()
         } else {
-            sample(pick, 2, self.n_tok)
+            sample(pick, 3, self.n_tok)
         };
         let token = |token| part("token alone", Box::new(self.token(token)) as Box<dyn Problem>, token, 1);
         let mut parts: Vec<Alone> = tokens.into_iter().map(token).collect();

@@ -8,7 +8,7 @@ use crate::cost::Work;
 use crate::device::{Device, LaunchDims, Stream};
 use crate::op::data::Draw;
 use crate::op::random::Random;
-use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Spec, Tensor, sample};
+use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, sample};
 use crate::op::{Case, OpError, Values};
 use crate::reference::nvfp4;
 
@@ -185,8 +185,30 @@ impl Problem for Data {
         Ok(Answer::Pieces(pieces))
     }
 
-    /// None: every row depends on the largest value of the matrix.
-    fn alone(&self, _: Random) -> Vec<Alone> {
-        Vec::new()
+    /// Some rows, each with the row of the matrix's largest value after it: every row depends on that value, and on nothing else of
+    /// the others.
+    fn alone(&self, pick: Random) -> Vec<Alone> {
+        if self.rows < 3 {
+            return Vec::new();
+        }
+        // The largest magnitude as bits; a NaN is larger than all numbers.
+        let row = |row: usize| &self.x[row * self.k..][..self.k];
+        let most = |x: &[bf16]| x.iter().map(|v| v.to_bits() & 0x7FFF).max();
+        let largest = (0..self.rows).max_by_key(|&r| most(row(r))).unwrap_or(0);
+        let part = |r: usize| Alone {
+            name: "row with the largest value's",
+            problem: Box::new(Data {
+                rows: 2,
+                k: self.k,
+                convention: self.convention,
+                x: [row(r), row(largest)].concat(),
+            }),
+            same: vec![
+                Same::new::<u8>("codes", r * self.k / 2, 0, self.k / 2),
+                Same::new::<u8>("scales", r * self.k / 16, 0, self.k / 16),
+                Same::new::<f32>("tensor_scale", 0, 0, 1),
+            ],
+        };
+        sample(pick, 3, self.rows).into_iter().map(part).collect()
     }
 }
