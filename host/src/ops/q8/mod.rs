@@ -174,7 +174,7 @@ impl Q8Activations {
         Ok(Self { shape, max_tok, xq, dx })
     }
 
-    /// Quantises `n_tok` tokens on the device in one launch. Does not wait.
+    /// Quantises `n_tok` tokens on the device in one launch; none where there are no tokens. Does not wait.
     ///
     /// # Errors
     /// [`OpError::Shape`] when there is no room for so many tokens or `x` is too short; the device's.
@@ -183,6 +183,9 @@ impl Q8Activations {
         self.check_tokens(n_tok)?;
         let stride = k * groups;
         x.check(n_tok as usize * stride as usize)?;
+        if n_tok == 0 {
+            return Ok(());
+        }
         let quads = self.shape.quads();
         let dims = LaunchDims::new(q8_quantize::grid(n_tok, quads, groups), q8_quantize::THREADS).dependent();
         let (xq, dx) = (self.xq.ptr(), self.dx.ptr_as::<f32>());
@@ -222,10 +225,10 @@ impl Q8Activations {
     }
 
     fn check_tokens(&self, n_tok: u32) -> Result<(), OpError> {
-        if n_tok == 0 || n_tok > self.max_tok {
+        if n_tok > self.max_tok {
             let max = self.max_tok;
             return Err(OpError::Shape(format!(
-                "n_tok = {n_tok}: these activations have room for 1 to {max} tokens"
+                "n_tok = {n_tok}: these activations have room for {max} tokens"
             )));
         }
         Ok(())
@@ -262,8 +265,8 @@ impl Q8Matmul {
         &self.entry.config
     }
 
-    /// y = W x for the `n_tok` tokens last quantised: `y` is f32 `[n_tok][groups * n]`. One launch. Does not wait, allocates
-    /// nothing.
+    /// y = W x for the `n_tok` tokens last quantised: `y` is f32 `[n_tok][groups * n]`. One launch; none where there are no tokens.
+    /// Does not wait, allocates nothing.
     ///
     /// # Errors
     /// [`OpError::Shape`] when the operands do not fit each other or the config does not take them; the device's.
@@ -291,6 +294,9 @@ impl Q8Matmul {
                 y.name(),
                 y.len_bytes()
             )));
+        }
+        if n_tok == 0 {
+            return Ok(());
         }
         let quads = weights.shape.quads();
         let config = &self.entry.config;

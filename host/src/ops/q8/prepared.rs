@@ -1,10 +1,11 @@
 //! A `q8_matmul` case on a device, with its three answers.
 
 use super::data::{self, Data};
-use super::operation::{NAME, sizes};
+use super::operation::{NAME, entry, order, sizes};
 use super::{Q8Activations, Q8Input, Q8Matmul, Q8Packed, Q8Shape, Q8Weights};
 use crate::device::{Buffer, Device, LaunchDims, Stream};
-use crate::op::{Case, OpError, Prepared, Reference, compare_within};
+use crate::op::random::Random;
+use crate::op::{AloneCheck, Case, OpError, Order, Prepared, Reference, compare_bytes, compare_within};
 use crate::reference::q8::{self as reference, Exact, Input};
 use kernels_gpu::q8_plain;
 
@@ -15,6 +16,7 @@ pub(super) const CPU_LIMIT: u64 = 1 << 31;
 pub(super) struct Q8Case {
     device: Device,
     case: Case,
+    seed: u64,
     shape: Q8Shape,
     n_tok: u32,
     data: Data,
@@ -39,17 +41,7 @@ impl Q8Case {
             }
         };
         let data = data::draw(shape, n_tok, case.values, bf16, seed);
-        let stream = device.stream()?;
-        let activations = Q8Activations::new(device, shape, n_tok)?;
-        let x = device.alloc(data.x.len() * if bf16 { 2 } else { 4 }, "x")?;
-        if bf16 {
-            x.upload(&bf16_bits(&data.x))?;
-            activations.quantize(device, &stream, Q8Input::Bf16(&x), n_tok)?;
-        } else {
-            x.upload(&data.x)?;
-            activations.quantize(device, &stream, Q8Input::F32(&x), n_tok)?;
-        }
-        device.synchronize()?;
+        let activations = quantised(device, shape, &data.x, bf16, n_tok)?;
         let packed = Q8Packed::from_blocks(&data.blocks, shape)?;
         let output_bytes = 4 * n_tok as usize * shape.n as usize * shape.groups as usize;
         let copies = (0..copies.max(1))
@@ -63,6 +55,7 @@ impl Q8Case {
         Ok(Self {
             device: device.clone(),
             case: case.clone(),
+            seed,
             shape,
             n_tok,
             data,
@@ -240,6 +233,46 @@ impl Prepared for Q8Case {
         Ok(self.plain.insert(bytes))
     }
 
+    /// One token of several, another one for each config. A config that is not of the canonical order, or that takes no single
+    /// token, shows nothing.
+    fn alone(&mut self, config: &str, stream: &Stream) -> Result<Vec<AloneCheck>, OpError> {
+        let tile = &entry(config)?.config;
+        let one = tile.admits(self.shape.n, self.shape.quads(), 1);
+        if self.n_tok < 2 || order(tile) != Order::Canonical || one.is_err() {
+            return Ok(Vec::new());
+        }
+        let token = Random::new(self.seed, config).below(0, u64::from(self.n_tok)) as usize;
+        self.copy(0)?.1.poison()?;
+        self.launch(config, stream, 0)?;
+        let whole = self.output(0)?;
+        let width = self.shape.k as usize * self.shape.groups as usize;
+        let x = &self.data.x[token * width..][..width];
+        let x = quantised(&self.device, self.shape, x, self.bf16, 1)?;
+        let row = 4 * self.shape.n as usize * self.shape.groups as usize;
+        let first = token * row;
+        let y = self.device.alloc(row, "y of a token")?;
+        y.poison()?;
+        let (weights, _) = self.copy(0)?;
+        Q8Matmul::new(config)?.launch(&self.device, stream, weights, &x, &y, 1)?;
+        self.device.synchronize()?;
+        if let Some(byte) = y.first_unwritten() {
+            return Err(OpError::Unwritten {
+                op: NAME,
+                coords: format!("{} alone", self.coords(first + byte)),
+            });
+        }
+        let got = y.download_vec::<u8>(row)?;
+        let outcome = compare_bytes(&whole[first..first + row], &got).map_err(|mut mismatch| {
+            mismatch.index += first;
+            mismatch.at(|byte| self.coords(byte))
+        });
+        Ok(vec![AloneCheck {
+            name: "token alone",
+            compared: row,
+            outcome,
+        }])
+    }
+
     /// Both outputs may be as far from the exact sum as [`Exact::loose`] bounds any order of any parts, so they may be twice
     /// that apart.
     fn within_tolerance(&mut self, expected: &[u8], got: &[u8]) -> Result<(), OpError> {
@@ -270,6 +303,23 @@ impl Prepared for Q8Case {
         };
         format!("y[token {token}]{group}[row {}] byte {}", column % n, byte % 4)
     }
+}
+
+/// Activations of `n_tok` tokens, quantised.
+fn quantised(device: &Device, shape: Q8Shape, x: &[f32], bf16: bool, n_tok: u32) -> Result<Q8Activations, OpError> {
+    let stream = device.stream()?;
+    let activations = Q8Activations::new(device, shape, n_tok)?;
+    let buffer = device.alloc(x.len() * if bf16 { 2 } else { 4 }, "x")?;
+    if bf16 {
+        buffer.upload(&bf16_bits(x))?;
+        activations.quantize(device, &stream, Q8Input::Bf16(&buffer), n_tok)?;
+    } else {
+        buffer.upload(x)?;
+        activations.quantize(device, &stream, Q8Input::F32(&buffer), n_tok)?;
+    }
+    // Before x is freed.
+    device.synchronize()?;
+    Ok(activations)
 }
 
 fn to_bytes(values: &[f32]) -> Vec<u8> {
