@@ -40,7 +40,7 @@ impl Spec for Gemm {
     const NAME: &'static str = "gemm";
     const SUMMARY: &'static str = "y = a w^T + bias + residual, 16-bit operands";
     const AXES: &'static [Axis] = &[
-        Axis::required("n"),
+        Axis::required("n").in_rows(true),
         Axis::required("k"),
         Axis::tokens(),
         Axis::optional("out_f32", 0).at_least(0),

@@ -37,7 +37,7 @@ impl Spec for MoeGrouped {
         Axis::tokens(),
         Axis::required("experts"),
         Axis::required("top_k"),
-        Axis::required("n"),
+        Axis::required("n").in_rows(true),
         Axis::required("k"),
         Axis::optional("nvfp4", 0).at_least(0),
         Axis::optional("gather", 1).at_least(0),

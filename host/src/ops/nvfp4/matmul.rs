@@ -40,7 +40,7 @@ impl Spec for Nvfp4Matmul {
     const NAME: &'static str = "nvfp4_matmul";
     const SUMMARY: &'static str = "y = a w^T with NVFP4 weights, 16-bit activations (W4A16)";
     const AXES: &'static [Axis] = &[
-        Axis::required("n"),
+        Axis::required("n").in_rows(true),
         Axis::required("k"),
         Axis::tokens(),
         Axis::optional("convention", 0).at_least(0),
