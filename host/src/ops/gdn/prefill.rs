@@ -221,7 +221,7 @@ impl Data {
     /// Shared memory that a block may take. The simulator, whose blocks have as much as an H200's, does some cases with one stage.
     fn most_shared(&self, device: &Device) -> u32 {
         let most = device.info().shared_bytes_per_block;
-        if device.info().is_simulator && self.x.n % 3 == 0 {
+        if device.info().is_simulator && self.x.n.is_multiple_of(3) {
             0
         } else {
             most
