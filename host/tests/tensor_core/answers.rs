@@ -1,7 +1,9 @@
 //! Random problems and the answers of an H200, from files.
 
 use crate::{Problem, referred, simulated};
+use host::device::{Device, LaunchDims, SimtOptions};
 use host::reference::mma::Arch;
+use kernels_gpu::mma_probe;
 use simt::tensor::{Format, TensorCore};
 
 /// The little-endian words of a file of `tests/data`.
@@ -56,57 +58,119 @@ fn answers_of_an_h200() {
     );
 }
 
-/// Problems as `harness probe mma --save` writes them, A, B, C and D in a row, with an H200's answers.
-#[test]
-fn saved_answers_of_an_h200() {
-    const BYTES: usize = 1792;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/mma-h200");
-    for kind in ["bf16", "f16", "s8"] {
-        let path = format!("{folder}/probe_{kind}.bin");
-        let Ok(file) = std::fs::read(&path) else {
-            eprintln!("SKIPPED: {path} is not there; `harness probe mma --device cuda --save 64` writes it");
-            continue;
-        };
-        assert!(
-            !file.is_empty() && file.len().is_multiple_of(BYTES),
-            "{path} has {} bytes",
-            file.len()
-        );
-        for (i, bytes) in file.chunks_exact(BYTES).enumerate() {
-            let a: Vec<u16> = words(&bytes[..512]).map(u16::from_le_bytes).collect();
-            let b: Vec<u16> = words(&bytes[512..768]).map(u16::from_le_bytes).collect();
-            let c: Vec<u32> = words(&bytes[768..1280]).map(u32::from_le_bytes).collect();
-            let d: Vec<u32> = words(&bytes[1280..]).map(u32::from_le_bytes).collect();
-            let answer: [[u32; 8]; 16] = std::array::from_fn(|m| std::array::from_fn(|n| d[m * 8 + n]));
-            if kind == "s8" {
-                let byte = |words: &[u16], k: usize| i32::from((words[k / 2] >> (8 * (k % 2))) as u8 as i8);
-                for (at, d) in d.iter().enumerate() {
-                    let (x, y) = (&a[at / 8 * 16..][..16], &b[at % 8 * 16..][..16]);
-                    let dot: i32 = (0..32).map(|k| byte(x, k) * byte(y, k)).sum();
-                    assert_eq!(
-                        *d as i32,
-                        (c[at] as i32).wrapping_add(dot),
-                        "s8 problem {i}, output {at}"
-                    );
-                }
-                continue;
-            }
+/// Bytes of a problem as `harness probe mma --save` writes it: A, B, C and D in a row.
+const BYTES: usize = 1792;
+/// Where B, C and D begin.
+const AT: [usize; 3] = [512, 768, 1280];
+
+/// A file of problems with an H200's answers.
+fn saved(kind: &str) -> Vec<u8> {
+    let path = format!("{}/tests/data/mma-h200/probe_{kind}.bin", env!("CARGO_MANIFEST_DIR"));
+    let file = std::fs::read(&path)
+        .unwrap_or_else(|e| panic!("{path}: {e}; `harness probe mma --device cuda --save 64` writes it"));
+    let whole = !file.is_empty() && file.len().is_multiple_of(BYTES);
+    assert!(whole, "{path} has {} bytes, no multiple of {BYTES}", file.len());
+    file
+}
+
+/// D of every problem by the probe's kernel on the simulator: the instruction as kernels have it, registers and all.
+fn by_kernel(kind: &str, file: &[u8]) -> Vec<Vec<u32>> {
+    let device = Device::simt_with(SimtOptions::default());
+    let stream = device.stream().unwrap();
+    let upload = |from: usize, to: usize, name: &str| {
+        let all: Vec<u8> = file.chunks_exact(BYTES).flat_map(|p| &p[from..to]).copied().collect();
+        let buffer = device.alloc(all.len(), name).unwrap();
+        buffer.upload(&all).unwrap();
+        buffer
+    };
+    let (a, b, c) = (
+        upload(0, AT[0], "a"),
+        upload(AT[0], AT[1], "b"),
+        upload(AT[1], AT[2], "c"),
+    );
+    let count = file.len() / BYTES;
+    let d = device.alloc(count * 512, "d").unwrap();
+    d.poison().unwrap();
+    let dims = LaunchDims::new(mma_probe::grid(count as u32), mma_probe::THREADS);
+    let (a, b) = (a.ptr_as::<u32>().cast_const(), b.ptr_as::<u32>().cast_const());
+    let floats = (a, b, c.ptr_as::<f32>().cast_const(), d.ptr_as::<f32>(), count as u32);
+    let ints = (a, b, c.ptr_as::<i32>().cast_const(), d.ptr_as::<i32>(), count as u32);
+    match kind {
+        "bf16" => device.launch(&stream, &mma_probe::mma_probe_bf16::KERNEL, dims, floats),
+        "f16" => device.launch(&stream, &mma_probe::mma_probe_f16::KERNEL, dims, floats),
+        _ => device.launch(&stream, &mma_probe::mma_probe_s8::KERNEL, dims, ints),
+    }
+    .unwrap();
+    device.synchronize().unwrap();
+    assert_eq!(d.first_unwritten(), None);
+    let words: Vec<u32> = d.download_vec(count * 128).unwrap();
+    words.chunks_exact(128).map(<[u32]>::to_vec).collect()
+}
+
+/// What int8 products are: integers, which wrap.
+fn integers(a: &[u16], b: &[u16], c: &[u32]) -> Vec<u32> {
+    let byte = |words: &[u16], k: usize| i32::from((words[k / 2] >> (8 * (k % 2))) as u8 as i8);
+    let sum = |(at, c): (usize, &u32)| {
+        let (x, y) = (&a[at / 8 * 16..][..16], &b[at % 8 * 16..][..16]);
+        let dot: i32 = (0..32).map(|k| byte(x, k) * byte(y, k)).sum();
+        (*c as i32).wrapping_add(dot) as u32
+    };
+    c.iter().enumerate().map(sum).collect()
+}
+
+/// Who gives another answer than the file, and to which problem: the kernel on the simulator, the simulator's model, the
+/// reference. The model knows no int8, and the reference of that
+/// is integers.
+fn differing(kind: &str, file: &[u8]) -> Vec<(usize, &'static str)> {
+    let mut all = Vec::new();
+    for (i, (bytes, kernel)) in file.chunks_exact(BYTES).zip(by_kernel(kind, file)).enumerate() {
+        let a: Vec<u16> = words(&bytes[..AT[0]]).map(u16::from_le_bytes).collect();
+        let b: Vec<u16> = words(&bytes[AT[0]..AT[1]]).map(u16::from_le_bytes).collect();
+        let c: Vec<u32> = words(&bytes[AT[1]..AT[2]]).map(u32::from_le_bytes).collect();
+        let d: Vec<u32> = words(&bytes[AT[2]..]).map(u32::from_le_bytes).collect();
+        let mut answers = vec![("kernel", kernel)];
+        if kind == "s8" {
+            answers.push(("reference", integers(&a, &b, &c)));
+        } else {
             let problem = Problem {
                 a: std::array::from_fn(|m| std::array::from_fn(|k| a[m * 16 + k])),
                 b: std::array::from_fn(|n| std::array::from_fn(|k| b[n * 16 + k])),
                 c: std::array::from_fn(|m| std::array::from_fn(|n| f32::from_bits(c[m * 8 + n]))),
             };
             let format = if kind == "f16" { Format::F16 } else { Format::Bf16 };
-            assert_eq!(
-                simulated(TensorCore::HOPPER, format, &problem),
-                answer,
-                "simulator, {kind} problem {i}"
-            );
-            assert_eq!(
-                referred(Arch::Hopper, format, &problem),
-                answer,
-                "reference, {kind} problem {i}"
-            );
+            let flat = |d: [[u32; 8]; 16]| d.as_flattened().to_vec();
+            answers.push(("model", flat(simulated(TensorCore::HOPPER, format, &problem))));
+            answers.push(("reference", flat(referred(Arch::Hopper, format, &problem))));
         }
+        all.extend(
+            answers
+                .into_iter()
+                .filter(|(_, got)| *got != d)
+                .map(|(who, _)| (i, who)),
+        );
+    }
+    all
+}
+
+#[test]
+fn saved_answers_of_an_h200() {
+    for kind in ["bf16", "f16", "s8"] {
+        assert_eq!(differing(kind, &saved(kind)), [], "{kind}");
+    }
+}
+
+/// One bit of one answer: all that know the type say so.
+#[test]
+fn a_wrong_bit_among_saved_answers_is_found() {
+    for (kind, who) in [
+        ("bf16", &["kernel", "model", "reference"][..]),
+        ("f16", &["kernel", "model", "reference"]),
+        ("s8", &["kernel", "reference"]),
+    ] {
+        let mut file = saved(kind);
+        let last = file.len() / BYTES - 1;
+        file[last * BYTES + AT[2] + 4 * 77] ^= 1;
+        let expected: Vec<(usize, &str)> = who.iter().map(|who| (last, *who)).collect();
+        assert_eq!(differing(kind, &file), expected, "{kind}");
     }
 }
