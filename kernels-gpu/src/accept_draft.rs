@@ -13,7 +13,7 @@
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain | as above | |
+//! | plain | as above | H200: 16 sequences of 3 1.4 us, 0 % of the roof |
 
 use cuda_std::{kernel, mem, thread};
 

@@ -26,7 +26,7 @@
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain | 16 tokens a thread, four rows in flight | - |
+//! | plain | 16 tokens a thread, four rows in flight | H200: 8192 channels, 1 token 8.3 us, 1 % of the roof; 8192 328.3 us, 19 % of the roof |
 
 use cuda_std::float::{self, exact};
 use cuda_std::vec::U32x4;

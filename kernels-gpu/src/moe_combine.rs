@@ -23,7 +23,7 @@
 //! # Versions
 //! | version | what | H200, us |
 //! | --- | --- | --- |
-//! | 1 | as above | |
+//! | 1 | as above | H200: Qwen3.6 1 token 3.0 us, 0 % of the roof; 8192 85.8 us, 93 % of the roof |
 
 use cuda_std::float::exact;
 use cuda_std::vec::U32x4;

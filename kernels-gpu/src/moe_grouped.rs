@@ -32,7 +32,7 @@
 //! # Versions
 //! | version | what | H200, us |
 //! | --- | --- | --- |
-//! | 1 | as above | |
+//! | 1 | as above | H200: gate and up, 512 tokens, bf16 289.6 us, 89 % of the roof; NVFP4 404.3 us, 18 % of the roof |
 
 use cuda_std::{kernel, mem, thread, warp};
 

@@ -23,7 +23,7 @@
 //! # Versions
 //! | version | what | H200, us |
 //! | --- | --- | --- |
-//! | 1 | as above | |
+//! | 1 | as above | H200: 256 experts, 1 token 2.4 us, 0 % of the roof; 8192 12.8 us, 17 % of the roof |
 
 use cuda_std::float::exact;
 use cuda_std::vec::F32x4;

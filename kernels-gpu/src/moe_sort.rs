@@ -28,7 +28,7 @@
 //! # Versions
 //! | version | what | H200, us |
 //! | --- | --- | --- |
-//! | 1 | as above | |
+//! | 1 | as above | H200: 256 experts, 1 token 2.2 us, 0 % of the roof; 8192 19.9 us, 1 % of the roof |
 
 use cuda_std::shared::Shared;
 use cuda_std::{kernel, mem, shared, thread, warp};

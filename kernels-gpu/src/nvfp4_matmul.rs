@@ -19,7 +19,7 @@
 //! # Versions
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain 1 | the tiles of gemm, codes through cp.async, unpacked by the threads that copied them | not yet |
+//! | plain 1 | the tiles of gemm, codes through cp.async, unpacked by the threads that copied them | H200: 12352 x 2048, M 1 16.8 us, 20 % of the roof; M 8192 1488.5 us, 28 % of the roof |
 
 use cuda_std::{kernel, mem, thread};
 

@@ -33,7 +33,7 @@
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain 1 | two passes over x | not yet |
+//! | plain 1 | two passes over x | H200: quantize_ffn_down 112.9 us, 27 % of the roof |
 
 use cuda_std::vec::{U32x2, U32x4};
 use cuda_std::{atomic, float, kernel, mem, thread, warp};

