@@ -17,7 +17,7 @@
 //!
 //! | version | what | measured |
 //! | --- | --- | --- |
-//! | plain | as above | H200: Qwen3.6 1 token 3.7 us, 0 % of the roof; 8192 53.6 us, 74 % of the roof |
+//! | plain | as above | H200: 18 heads of 256, 64 turned, 1 token 2.2 us, 0 % of the roof; 8192 17.7 us, 51 % of the roof |
 
 use cuda_std::shared::Shared;
 use cuda_std::vec::F32x4;
