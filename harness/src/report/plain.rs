@@ -17,16 +17,19 @@ type Key = (String, BTreeMap<String, u64>, u32);
 /// Operation, shape and sizes, and a cell for each token count.
 type Row = ([String; 3], Vec<String>);
 
-/// Whether a record is of a plain config: those have tables of their own.
+/// Whether a record is of a plain kernel, in whichever of its forms (`plain`, `fused`): those have tables of their own. A tuned
+/// kernel has an image of its own.
 pub fn is_plain(r: &Record) -> bool {
-    r.config == PLAIN
+    let configs = host::ops::by_name(&r.op).map_or_else(Vec::new, |op| op.configs());
+    let family = |id: &str| configs.iter().find(|c| c.id == id).map(|c| c.family);
+    r.config == PLAIN || family(PLAIN).is_some_and(|plain| family(&r.config) == Some(plain))
 }
 
 /// The tables of one device's plain records, each under its model's title; empty without any. A shape that several models have
 /// is in the table of each; a model with fewer than half of its cases measured has none.
 pub fn tables(records: &[&Record], shapes: &ShapeSet) -> Result<String> {
     let mut latest: HashMap<Key, &Record> = HashMap::new();
-    for r in records.iter().copied().filter(|r| is_plain(r)) {
+    for r in records.iter().copied().filter(|r| r.config == PLAIN) {
         let slot = latest
             .entry((r.op.clone(), r.shape.dims.clone(), r.shape.n_tok))
             .or_insert(r);
