@@ -126,8 +126,9 @@ fn sizes_of_any_magnitude_are_refused_or_have_a_cost() {
             if let Ok(case) = op.custom_case(&given) {
                 taken += 1;
                 let work = op.work(&case, PLAIN, 132).unwrap_or_else(|e| panic!("{case}: {e}"));
-                let sum = work.bytes().checked_add(op.simulated_work(&case));
-                assert!(sum.is_some(), "{case}: {work:?}");
+                // Sums that overflow panic here; the simulator's cost saturates, and is then never within a budget.
+                assert!(work.bytes() < 1 << 62, "{case}: {work:?}");
+                assert!(op.simulated_work(&case) >= work.bytes(), "{case}: {work:?}");
             }
         }
         assert!(taken > 0, "{}: nothing was taken", op.name());
