@@ -5,8 +5,8 @@
 //! | --- | --- | --- |
 //! | q, k | `[n_seq * n_tok]` rows, `q_stride` and `k_stride` elements apart: `[k_heads][128]` | bf16 |
 //! | v | `[n_seq * n_tok]` rows, `v_stride` elements apart: `[v_heads][128]` | bf16 |
-//! | g, beta | `[n_seq * n_tok][v_heads]` ([`gdn_decode`]) | f32 |
-//! | a, b; A_log, dt_bias | `[n_seq * n_tok][v_heads]`; `[v_heads]` ([`gdn_decode_fused`]) | bf16; f32 |
+//! | g, beta | `[n_seq * n_tok][v_heads]` ([`fn@gdn_decode`]) | f32 |
+//! | a, b; A_log, dt_bias | `[n_seq * n_tok][v_heads]`; `[v_heads]` ([`fn@gdn_decode_fused`]) | bf16; f32 |
 //! | state | `[slots][v_heads][128][128]`, read and written | f32 |
 //! | state_in | `[n_seq]` slots; -1: zeros | i32 |
 //! | state_out | `[n_seq][n_tok]`: the slot for the state after each token; -1: not written | i32 |

@@ -42,7 +42,7 @@ use cuda_std::{atomic, float, kernel, mem, thread, warp};
 pub const THREADS: u32 = 256;
 /// Values of a block.
 pub const BLOCK: u32 = 16;
-/// Blocks of the grid of [`nvfp4_amax`] at the most; beyond it a thread takes several.
+/// Blocks of the grid of [`fn@nvfp4_amax`] at the most; beyond it a thread takes several.
 pub const AMAX_BLOCKS: u32 = 1056;
 
 /// One block of 16 values, two a register.
@@ -177,7 +177,7 @@ fn block_scale(a: f32, s: f32, divide: bool) -> u32 {
 /// Quantises block i of x, thread i. Grid: x over `blocks`.
 ///
 /// # Safety
-/// The tensors must have the shapes of the module's table, on the device; `amax` is [`nvfp4_amax`]'s.
+/// The tensors must have the shapes of the module's table, on the device; `amax` is [`fn@nvfp4_amax`]'s.
 #[kernel(threads = 256)]
 pub unsafe fn nvfp4_quantize(
     x: *const u16,

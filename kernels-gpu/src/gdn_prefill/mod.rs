@@ -6,8 +6,8 @@
 //! | --- | --- | --- |
 //! | q, k | `[n_tok]` rows, `q_stride` and `k_stride` elements apart: `[k_heads][128]` | bf16 |
 //! | v | `[n_tok]` rows, `v_stride` elements apart: `[v_heads][128]` | bf16 |
-//! | g, beta | `[n_tok][v_heads]` ([`gdn_prefill_chunks`]) | f32 |
-//! | a, b; A_log, dt_bias | `[n_tok][v_heads]`; `[v_heads]` ([`gdn_prefill_chunks_fused`]) | bf16; f32 |
+//! | g, beta | `[n_tok][v_heads]` ([`fn@gdn_prefill_chunks`]) | f32 |
+//! | a, b; A_log, dt_bias | `[n_tok][v_heads]`; `[v_heads]` ([`fn@gdn_prefill_chunks_fused`]) | bf16; f32 |
 //! | cu_seqlens | `[n_seq + 1]` | i32 |
 //! | chunks | scratch, `[tile slots][v_heads][`[`CHUNK_BYTES`]`]` | u8 |
 //! | state | `[slots][v_heads][128][128]`, read and written | f32 |
