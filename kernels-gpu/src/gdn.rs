@@ -26,7 +26,7 @@ pub const STATE: usize = 128 * 128;
 pub const CHUNK: u32 = 64;
 
 /// Tile slots for `n_tok` packed tokens of `n_seq` sequences in tiles of `tile` tokens that begin anew with each sequence:
-/// enough for any lengths, so a launch needs no length. See [`find`].
+/// enough for any lengths, so a launch needs no length. See `find`.
 pub const fn tile_slots(n_tok: u32, n_seq: u32, tile: u32) -> u32 {
     n_tok / tile + n_seq
 }

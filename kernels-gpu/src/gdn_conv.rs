@@ -18,7 +18,7 @@
 //!
 //! # How
 //! A thread has eight channels of a tile of 16 tokens of one sequence; the last three inputs move along in registers. Tile slots
-//! ([`gdn::find`]) need no lengths on the host. The thread of a sequence's first tile reads the old state before it writes the
+//! (`gdn::find`) need no lengths on the host. The thread of a sequence's first tile reads the old state before it writes the
 //! new one, and nobody else touches the slot. No shared memory, no barriers. Heads that are normalised are the leading
 //! `l2_heads` of 128 channels each.
 //!

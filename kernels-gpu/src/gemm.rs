@@ -11,7 +11,7 @@
 //! *Canonical order*: docs/numerics.md, Matrix products: one MMA chain over all of K, then bias, rounding, residual. The three
 //! tiles give the same bytes; which one is faster is a matter of m and n ([`choose`]).
 //!
-//! *Roles and barriers*: those of [`crate::tile_mma`]. Grid: one block a tile, see [`place`].
+//! *Roles and barriers*: those of [`crate::tile_mma`]. Grid: one block a tile, see `place`.
 //!
 //! *Shapes*: any m, n, k from 1 on, and any alignment of the pointers to 2 (y: to its element; rows that are multiples of
 //! 16 bytes at multiples of 16 are copied 16 bytes at a time, others element by element).

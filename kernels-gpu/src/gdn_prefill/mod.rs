@@ -19,11 +19,11 @@
 //! prompt at multiples of 64 change nothing (level L2).
 //!
 //! # How: two launches
-//! 1. `gdn_prefill_chunks` ([`chunk`]): one block for each (chunk, value head), all in parallel: what does not depend on the
+//! 1. `gdn_prefill_chunks` (`chunk`): one block for each (chunk, value head), all in parallel: what does not depend on the
 //!    state. B and P go to scratch as bf16 in the order of MMA fragments, with e^G_i and e^(G_63 - G_j).
-//! 2. `gdn_prefill_state` ([`pass`]): one block for each (sequence, value head, slice of V): the chain over its chunks.
+//! 2. `gdn_prefill_state` (`pass`): one block for each (sequence, value head, slice of V): the chain over its chunks.
 //!
-//! Chunks are found on the device from `cu_seqlens` ([`crate::gdn::find`]); grids come from `n_tok` and `n_seq`.
+//! Chunks are found on the device from `cu_seqlens` (`gdn::find`); grids come from `n_tok` and `n_seq`.
 //!
 //! *Shapes.* Head dim 128; any number of heads, v_heads a multiple of k_heads; any lengths, also empty sequences; any strides
 //! (16-byte accesses where they are multiples of 8 and the tensors are aligned).
