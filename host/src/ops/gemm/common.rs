@@ -5,7 +5,7 @@ use kernels_gpu::gemm::{self as kernels, Choice};
 use crate::cost::{Math, Work};
 use crate::device::LaunchDims;
 use crate::op::random::Random;
-use crate::op::spec::{Answer, Dims, Element, Piece, bytes, sample};
+use crate::op::spec::{Alone, Answer, Dims, Element, Piece, bytes, sample};
 
 /// The CPU reference makes a whole output of up to so many multiply-adds (a second or two of a core), else [`SAMPLED`] of its rows
 /// and columns.
@@ -83,4 +83,16 @@ pub(in crate::ops) fn near_an_edge(draw: impl Fn(u64, u64) -> u64) -> u64 {
         1 => 8 * (1 + draw(1, 24)),
         _ => ([16, 32, 64, 128][draw(1, 4) as usize] * (1 + draw(2, 2)) + draw(3, 3)) - 1,
     }
+}
+
+/// The parts of a product of `m` rows: a few rows alone, and the rows after a split. `part` cuts out rows `first..end`.
+pub fn rows_alone(pick: Random, m: usize, part: impl Fn(&'static str, usize, usize) -> Alone) -> Vec<Alone> {
+    if m < 2 {
+        return Vec::new();
+    }
+    let rows = sample(pick, 3, m).into_iter();
+    let split = if m > 64 { 64 } else { m / 2 };
+    rows.map(|row| part("row alone", row, row + 1))
+        .chain([part("rows after a split", split, m)])
+        .collect()
 }

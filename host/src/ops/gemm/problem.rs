@@ -1,11 +1,11 @@
 //! The data of a case of `gemm`.
 
-use super::common::{answer, places};
+use super::common::{answer, places, rows_alone};
 use super::multiply::{Buffers, Kernels, multiply};
 use crate::device::{Device, Stream};
 use crate::op::data::Draw;
 use crate::op::random::Random;
-use crate::op::spec::{Alone, Answer, Bound, Dims, Problem, Same, Tensor, sample};
+use crate::op::spec::{Alone, Answer, Bound, Dims, Problem, Same, Tensor};
 use crate::op::{OpError, Values};
 use crate::reference::gemm::Operands;
 
@@ -131,16 +131,6 @@ impl<T: Kernels> Problem for Data<T> {
 
     /// A row alone takes the thin tile whatever the batch takes, so this is also decode against prefill (L3).
     fn alone(&self, pick: Random) -> Vec<Alone> {
-        if self.m < 2 {
-            return Vec::new();
-        }
-        let rows = sample(pick, 3, self.m);
-        let mut parts: Vec<Alone> = rows
-            .into_iter()
-            .map(|row| self.alone("row alone", row, row + 1))
-            .collect();
-        let split = if self.m > 64 { 64 } else { self.m / 2 };
-        parts.push(self.alone("rows after a split", split, self.m));
-        parts
+        rows_alone(pick, self.m, |name, first, end| self.alone(name, first, end))
     }
 }

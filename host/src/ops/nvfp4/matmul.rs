@@ -10,9 +10,9 @@ use crate::cost::Work;
 use crate::device::{Device, Stream};
 use crate::op::data::{Draw, Float};
 use crate::op::random::Random;
-use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, sample};
+use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor};
 use crate::op::{Case, OpError, Values};
-use crate::ops::gemm::common::{answer, check_tiles, near_an_edge, places, work};
+use crate::ops::gemm::common::{answer, check_tiles, near_an_edge, places, rows_alone, work};
 use crate::reference::gemm::{Number, Operands};
 use crate::reference::nvfp4::{Product, Weights};
 
@@ -291,16 +291,6 @@ impl<T: Matmul + Float + Number> Problem for Data<T> {
 
     /// A row alone takes the thin tile whatever the batch takes, so this is also decode against prefill (L3).
     fn alone(&self, pick: Random) -> Vec<Alone> {
-        if self.m < 2 {
-            return Vec::new();
-        }
-        let rows = sample(pick, 3, self.m);
-        let mut parts: Vec<Alone> = rows
-            .into_iter()
-            .map(|row| self.alone("row alone", row, row + 1))
-            .collect();
-        let split = if self.m > 64 { 64 } else { self.m / 2 };
-        parts.push(self.alone("rows after a split", split, self.m));
-        parts
+        rows_alone(pick, self.m, |name, first, end| self.alone(name, first, end))
     }
 }
