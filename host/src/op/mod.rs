@@ -11,6 +11,7 @@
 //! poison -> launch(config) -> output -> compare_bytes(cpu_reference or plain, output)
 //! ```
 
+pub mod call;
 mod case;
 mod check;
 mod compare;
