@@ -4,6 +4,7 @@ pub mod cost;
 pub mod device;
 pub mod dispatch;
 pub mod gguf;
+pub mod model;
 pub mod op;
 pub mod ops;
 pub mod reference;
