@@ -5,10 +5,14 @@
 
 use std::fmt;
 
+use super::spec::PLAIN;
 use super::{Case, OpError, Operation};
 use crate::cost::Work;
-use crate::device::{Device, Stream};
+use crate::device::{DevPtr, Device, Stream};
 use crate::ops;
+
+/// The model of calls' cases.
+pub(crate) const MODEL: &str = "forward";
 
 /// The one config that a call's tensors admit, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,4 +49,23 @@ pub trait Call: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`OpError::Shape`] for sizes the kernels do not take, [`OpError::UnknownConfig`], the device's.
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError>;
+}
+
+/// Refuses a config of an operation that has the plain one alone.
+pub(crate) fn expect_plain(op: &'static str, config: &str) -> Result<(), OpError> {
+    if config == PLAIN {
+        return Ok(());
+    }
+    let config = config.to_string();
+    Err(OpError::UnknownConfig { op, config })
+}
+
+/// Refuses an address that a kernel's widest accesses do not take; no tensor is at none.
+pub(crate) fn expect_aligned<T>(op: &str, name: &str, tensor: DevPtr<T>, bytes: usize) -> Result<(), OpError> {
+    if (tensor.get() as usize).is_multiple_of(bytes) {
+        return Ok(());
+    }
+    Err(OpError::Shape(format!(
+        "{op}: {name} at {tensor:?}; with rows of this length it has to be at a multiple of {bytes} bytes"
+    )))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::tensor::{Dtype, Element};
-use crate::device::Buffer;
+use crate::device::{Buffer, DevPtr};
 use crate::op::OpError;
 
 /// Pointers to a problem's tensors on a device, by name.
@@ -43,6 +43,14 @@ impl Bound {
             )));
         }
         Ok(slot.buffer.ptr_as())
+    }
+
+    /// A tensor as a call takes it.
+    ///
+    /// # Errors
+    /// As [`Bound::ptr`].
+    pub fn at<T: Element>(&self, name: &str) -> Result<DevPtr<T>, OpError> {
+        self.ptr_mut(name).map(DevPtr::new)
     }
 
     /// A tensor's buffer, for [`crate::device::Device::fill`] and [`crate::device::Device::copy`].

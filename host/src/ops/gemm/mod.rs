@@ -1,9 +1,11 @@
 //! `gemm`: y = a w^T + bias + residual, bf16 or f16.
 
+mod call;
 pub(in crate::ops) mod common;
 mod multiply;
 mod problem;
 
+pub use call::GemmCall;
 pub use multiply::{Buffers, Kernel, Kernels, multiply};
 
 use half::{bf16, f16};

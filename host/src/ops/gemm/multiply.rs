@@ -1,13 +1,16 @@
 //! The product of tensors on a device, for callers with buffers of their own.
 
+use std::fmt;
+
 use half::{bf16, f16};
 use kernels_gpu::gemm::{self as kernels, Choice};
 
-use super::common::launch_dims;
-use crate::device::{Buffer, Device, Stream};
+use super::GemmCall;
+use crate::device::{Buffer, DevPtr, Device, Stream};
 use crate::op::OpError;
+use crate::op::call::Call;
 use crate::op::data::Float;
-use crate::op::spec::Element;
+use crate::op::spec::{Element, PLAIN};
 use crate::reference::gemm::Number;
 
 /// The tensors of a product on a device.
@@ -62,38 +65,23 @@ pub fn multiply<T: Kernels>(
             )));
         }
     }
-    if n == 0 || k == 0 {
-        return Err(OpError::Shape(format!(
-            "a product of [{m}][{k}] by [{n}][{k}]: n and k are at least 1"
-        )));
-    }
-    if out_f32 && residual.is_some() {
-        return Err(OpError::Shape(
-            "a residual is added to a 16-bit output, and y is f32".into(),
-        ));
-    }
-    if m == 0 {
-        return Ok(());
-    }
-    let choice = kernels::choose(m, n);
-    let optional = |buffer: Option<&Buffer>| buffer.map_or(std::ptr::null(), |b| b.ptr_as::<u16>().cast_const());
-    let args = (
-        a.ptr_as::<u16>().cast_const(),
-        w.ptr_as::<u16>().cast_const(),
-        optional(bias),
-        optional(residual),
-        y.ptr(),
+    let optional = |buffer: Option<&Buffer>| buffer.map_or(DevPtr::NULL, DevPtr::of);
+    let call = GemmCall::<T> {
+        a: DevPtr::of(a),
+        w: DevPtr::of(w),
+        bias: optional(bias),
+        residual: optional(residual),
+        y: DevPtr::of(y),
         m,
         n,
         k,
-        u32::from(out_f32),
-    );
-    let dims = launch_dims(choice, m, n, kernels::shared(choice));
-    Ok(device.launch(stream, &T::kernel(choice), dims, args)?)
+        out_f32,
+    };
+    call.launch(device, stream, PLAIN)
 }
 
 /// A dtype of operands.
-pub trait Kernels: Element + Float + Number {
+pub trait Kernels: Element + Float + Number + fmt::Debug {
     /// The kernel of a tile.
     #[doc(hidden)]
     fn kernel(choice: Choice) -> Kernel;

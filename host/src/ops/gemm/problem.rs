@@ -1,8 +1,9 @@
 //! The data of a case of `gemm`.
 
 use super::common::{answer, places, rows_alone};
-use super::multiply::{Buffers, Kernels, multiply};
-use crate::device::{Device, Stream};
+use super::{GemmCall, Kernels};
+use crate::device::{DevPtr, Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Bound, Dims, Problem, Same, Tensor};
@@ -105,17 +106,20 @@ impl<T: Kernels> Problem for Data<T> {
         tensors
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        let optional = |name: &str, given: bool| given.then(|| tensors.buffer(name)).transpose();
-        let buffers = Buffers {
-            a: tensors.buffer("a")?,
-            w: tensors.buffer("w")?,
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let optional = |name: &str, given: bool| if given { tensors.at(name) } else { Ok(DevPtr::NULL) };
+        let call = GemmCall::<T> {
+            a: tensors.at("a")?,
+            w: tensors.at("w")?,
             bias: optional("bias", self.bias.is_some())?,
             residual: optional("residual", self.residual.is_some())?,
-            y: tensors.buffer("y")?,
+            y: DevPtr::of(tensors.buffer("y")?),
+            m: self.m as u32,
+            n: self.n as u32,
+            k: self.k as u32,
             out_f32: self.out_f32,
         };
-        multiply::<T>(device, stream, buffers, [self.m as u32, self.n as u32, self.k as u32])
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -1,10 +1,11 @@
 //! `moe_combine`: a token's experts, weighted and added in slot order, with the shared expert and the residual.
 
 use half::bf16;
-use kernels_gpu::moe_combine::{THREADS, grid, moe_combine};
+use kernels_gpu::moe_combine::{COLUMNS, THREADS, grid, moe_combine};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, MODEL, expect_aligned, expect_plain};
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -148,6 +149,82 @@ impl Spec for MoeCombine {
     }
 }
 
+/// The weighted sum of each token's experts, with the shared expert and the residual. Where n is a multiple of 8, the tensors of
+/// bf16 are at multiples of 16 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MoeCombineCall {
+    /// `[n_tok][top_k][n]`, in pair order.
+    pub x: DevPtr<bf16>,
+    /// `[n_tok][top_k]`, the router's.
+    pub weights: DevPtr<f32>,
+    /// `[n_tok]`, the shared expert's logits; null without it.
+    pub gate: DevPtr<f32>,
+    /// `[n_tok][n]`, the shared expert's output, or null.
+    pub shared: DevPtr<bf16>,
+    /// `[n_tok][n]`, or null; may be y.
+    pub residual: DevPtr<bf16>,
+    /// `[n_tok][n]`.
+    pub y: DevPtr<bf16>,
+    /// Tokens.
+    pub n_tok: u32,
+    /// Slots of a token.
+    pub top_k: u32,
+    /// Columns.
+    pub n: u32,
+}
+
+impl Call for MoeCombineCall {
+    fn case(&self) -> Case {
+        let dims = [
+            ("n_tok", u64::from(self.n_tok)),
+            ("top_k", u64::from(self.top_k)),
+            ("n", u64::from(self.n)),
+            ("shared", u64::from(!self.shared.is_null())),
+            ("residual", u64::from(!self.residual.is_null())),
+        ];
+        Case::of::<MoeCombine>(MODEL, MoeCombine::NAME, &dims, Values::Normal)
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        const OP: &str = MoeCombine::NAME;
+        expect_plain(OP, config)?;
+        let Self { n_tok, top_k, n, .. } = *self;
+        super::expect_gate(OP, self.gate, self.shared)?;
+        let grid = grid(n_tok, n);
+        if n == 0 || grid.1 > 65_535 {
+            return Err(OpError::Shape(format!(
+                "{OP}: n = {n}: from 1 to {} are possible",
+                65_535 * THREADS * COLUMNS
+            )));
+        }
+        if n.is_multiple_of(8) {
+            let tensors = [
+                ("x", self.x),
+                ("shared", self.shared),
+                ("residual", self.residual),
+                ("y", self.y),
+            ];
+            tensors
+                .iter()
+                .try_for_each(|(name, at)| expect_aligned(OP, name, *at, 16))?;
+        }
+        if n_tok == 0 {
+            return Ok(());
+        }
+        let args = (
+            self.x.get(),
+            self.weights.get(),
+            self.gate.get(),
+            self.shared.get(),
+            self.residual.get(),
+            self.y.get_mut(),
+            top_k,
+            n,
+        );
+        Ok(device.launch(stream, &moe_combine::KERNEL, LaunchDims::new(grid, THREADS), args)?)
+    }
+}
+
 /// The data of a case; what is not there is empty.
 struct Data {
     n_tok: usize,
@@ -208,26 +285,23 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
         let or_null = |name: &str, there: usize| match there {
-            0 => Ok(std::ptr::null()),
-            _ => tensors.ptr::<bf16>(name),
+            0 => Ok(DevPtr::NULL),
+            _ => tensors.at(name),
         };
-        let args = (
-            tensors.ptr("x")?,
-            tensors.ptr("weights")?,
-            tensors.ptr("gate")?,
-            or_null("shared", self.shared.len())?,
-            or_null("residual", self.residual.len())?,
-            tensors.ptr_mut("y")?,
-            self.top_k as u32,
-            self.n as u32,
-        );
-        let dims = LaunchDims::new(grid(self.n_tok as u32, self.n as u32), THREADS);
-        Ok(device.launch(stream, &moe_combine::KERNEL, dims, args)?)
+        let call = MoeCombineCall {
+            x: tensors.at("x")?,
+            weights: tensors.at("weights")?,
+            gate: tensors.at("gate")?,
+            shared: or_null("shared", self.shared.len())?,
+            residual: or_null("residual", self.residual.len())?,
+            y: tensors.at("y")?,
+            n_tok: self.n_tok as u32,
+            top_k: self.top_k as u32,
+            n: self.n as u32,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use half::bf16;
-use kernels_gpu::moe_decode::{
-    DOWN_THREADS, GATE_UP_SHARED, GATE_UP_THREADS, ROWS, down_shared, moe_decode_down_bf16, moe_decode_down_nvfp4,
-    moe_decode_gate_up_bf16, moe_decode_gate_up_nvfp4,
-};
+use kernels_gpu::moe_decode::{GATE_UP_SHARED, GATE_UP_THREADS, ROWS, moe_decode_gate_up_bf16};
 
-use super::Skew;
 use super::path::Sorted;
-use super::weights::{DOWN, Experts, Format, Pointers, W};
+use super::weights::{DOWN, Experts, Format, W};
+use super::{MoeDecodeCall, Skew};
 use crate::cost::{Math, Work};
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -24,7 +22,7 @@ use crate::reference::moe::Layer;
 pub struct MoeDecode;
 
 /// The most tokens: beyond, the sorted path reads each expert once and not once a token.
-const MAX_TOKENS: u64 = 16;
+pub(super) const MAX_TOKENS: u64 = 16;
 
 /// `[n_tok, experts, top_k, n, k]`, then nvfp4.
 fn case(name: &str, sizes: [u64; 5], nvfp4: u64, values: Values) -> Case {
@@ -244,49 +242,24 @@ impl Problem for Data {
         tensors
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let x = tensors.ptr::<bf16>("x")?.cast::<u16>();
-        let (ids, weights) = (tensors.ptr::<i32>("ids")?, tensors.ptr::<f32>("weights")?);
-        let (h, y) = (tensors.ptr_mut::<bf16>("h")?, tensors.ptr_mut::<bf16>("y")?);
-        let (n, k, top_k, experts) = (self.n as u32, self.k as u32, self.top_k as u32, self.experts as u32);
-        let tiles = |rows: u32, others: usize| (rows.div_ceil(ROWS), others as u32);
-        let dims = LaunchDims::new(tiles(n, self.ids.len()), GATE_UP_THREADS).shared(GATE_UP_SHARED);
-        match self.gate_up.pointers(W, tensors)? {
-            Pointers::Bf16(w) => {
-                let args = (x, ids, w, h, experts, top_k, n, k);
-                device.launch(stream, &moe_decode_gate_up_bf16::KERNEL, dims, args)?;
-            }
-            Pointers::Nvfp4 {
-                codes,
-                scales,
-                tensor,
-                divide,
-            } => {
-                let args = (x, ids, codes, scales, tensor, divide, h, experts, top_k, n, k);
-                device.launch(stream, &moe_decode_gate_up_nvfp4::KERNEL, dims, args)?;
-            }
-        }
-        let h = h.cast::<u16>().cast_const();
-        let dims = LaunchDims::new(tiles(k, self.n_tok), DOWN_THREADS).shared(down_shared(top_k));
-        match self.down.pointers(DOWN, tensors)? {
-            Pointers::Bf16(w) => {
-                let args = (h, ids, weights, w, y, experts, top_k, n, k);
-                device.launch(stream, &moe_decode_down_bf16::KERNEL, dims, args)?;
-            }
-            Pointers::Nvfp4 {
-                codes,
-                scales,
-                tensor,
-                divide,
-            } => {
-                let args = (h, ids, weights, codes, scales, tensor, divide, y, experts, top_k, n, k);
-                device.launch(stream, &moe_decode_down_nvfp4::KERNEL, dims, args)?;
-            }
-        }
-        Ok(())
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let call = MoeDecodeCall {
+            x: tensors.at("x")?,
+            ids: tensors.at("ids")?,
+            weights: tensors.at("weights")?,
+            gate_up: self.gate_up.on(tensors, W)?,
+            down: self.down.on(tensors, DOWN)?,
+            h: tensors.at("h")?,
+            shared_gate: DevPtr::NULL,
+            shared: DevPtr::NULL,
+            y: tensors.at("y")?,
+            n_tok: self.n_tok as u32,
+            experts: self.experts as u32,
+            top_k: self.top_k as u32,
+            n: self.n as u32,
+            k: self.k as u32,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -6,10 +6,11 @@ use half::bf16;
 use kernels_gpu::moe_grouped::{self as kernels, Choice, choose, launch};
 
 use super::Skew;
-use super::launch::Launch;
+use super::launch::MoeGroupedCall;
 use super::weights::{Experts, Format, W};
 use crate::cost::{Math, Work};
 use crate::device::{Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -288,13 +289,13 @@ impl Problem for Data {
         tensors
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        let launch = Launch {
-            x: tensors.ptr::<bf16>("x")?.cast(),
-            w: self.w.pointers(W, tensors)?,
-            offsets: tensors.ptr("offsets")?,
-            sorted: tensors.ptr("sorted")?,
-            y: tensors.ptr_mut::<bf16>("y")?.cast(),
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let call = MoeGroupedCall {
+            x: tensors.at("x")?,
+            w: self.w.on(tensors, W)?,
+            offsets: tensors.at("offsets")?,
+            sorted: tensors.at("sorted")?,
+            y: tensors.at("y")?,
             pairs: self.ids.len() as u32,
             experts: self.experts as u32,
             top_k: self.top_k as u32,
@@ -302,7 +303,7 @@ impl Problem for Data {
             k: self.k as u32,
             gather: self.gather,
         };
-        launch.run(device, stream)
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

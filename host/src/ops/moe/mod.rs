@@ -1,5 +1,6 @@
 //! Mixture of experts: router, sort into expert order, grouped products, combine, and the decode path that needs no sort.
 
+mod call;
 pub mod combine;
 pub mod decode;
 pub mod grouped;
@@ -9,15 +10,21 @@ pub mod router;
 pub mod sort;
 mod weights;
 
-pub use combine::MoeCombine;
+pub use call::MoeDecodeCall;
+pub use combine::{MoeCombine, MoeCombineCall};
 pub use decode::MoeDecode;
 pub use grouped::MoeGrouped;
-pub use router::MoeRouter;
-pub use sort::MoeSort;
+pub use launch::MoeGroupedCall;
+pub use router::{MoeRouter, MoeRouterCall};
+pub use sort::{MoeSort, MoeSortCall, sort_scratch_bytes};
+pub use weights::ExpertWeights;
 
-use crate::op::Values;
+use half::bf16;
+
+use crate::device::DevPtr;
 use crate::op::data::Draw;
 use crate::op::random::Random;
+use crate::op::{OpError, Values};
 
 /// How tokens are spread over experts, the axis `skew`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +119,27 @@ fn check_routing(n_tok: u64, experts: u64, top_k: u64) -> Result<(), String> {
     }
     if n_tok * top_k >= 1 << 31 {
         return Err(format!("n_tok = {n_tok}, top_k = {top_k}: 2^31 pairs or more"));
+    }
+    Ok(())
+}
+
+/// [`check_routing`] for a call.
+fn expect_routing(op: &str, n_tok: u32, experts: u32, top_k: u32) -> Result<(), OpError> {
+    if top_k == 0 {
+        return Err(OpError::Shape(format!(
+            "{op}: top_k = 0: a token has at least one slot"
+        )));
+    }
+    check_routing(u64::from(n_tok), u64::from(experts), u64::from(top_k))
+        .map_err(|why| OpError::Shape(format!("{op}: {why}")))
+}
+
+/// Refuses a call's shared expert without its logits.
+fn expect_gate(op: &str, gate: DevPtr<f32>, shared: DevPtr<bf16>) -> Result<(), OpError> {
+    if gate.is_null() && !shared.is_null() {
+        return Err(OpError::Shape(format!(
+            "{op}: a shared expert without its gate's logits"
+        )));
     }
     Ok(())
 }

@@ -2,15 +2,15 @@
 //! compared with, launch by launch.
 
 use half::bf16;
-use kernels_gpu::{moe_combine, silu_mul};
+use kernels_gpu::silu_mul;
 
 use super::decode::Data;
-use super::launch::Launch;
-use super::sort;
 use super::weights::{DOWN, W};
-use crate::device::{Device, LaunchDims, Stream};
+use super::{MoeCombineCall, MoeGroupedCall, sort};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
 use crate::op::OpError;
-use crate::op::spec::{Answer, Bound, Problem, Tensor};
+use crate::op::call::Call;
+use crate::op::spec::{Answer, Bound, PLAIN, Problem, Tensor};
 
 /// The problem of `moe_decode`, done in sorted order.
 pub(super) struct Sorted(pub Data);
@@ -45,14 +45,13 @@ impl Problem for Sorted {
         } = self.0;
         let (pairs, experts, top_k) = (ids.len() as u32, experts as u32, top_k as u32);
         let (n, k) = (n as u32, k as u32);
-        let ptr = |name: &str| tensors.ptr_mut::<bf16>(name);
-        sort::launch(device, stream, tensors, pairs, experts)?;
-        let gate_up = Launch {
-            x: ptr("x")?.cast::<u16>(),
-            w: self.0.gate_up.pointers(W, tensors)?,
-            offsets: tensors.ptr("offsets")?,
-            sorted: tensors.ptr("sorted")?,
-            y: ptr("gu")?.cast(),
+        sort::on(tensors, ids.len(), self.0.experts)?.launch(device, stream, PLAIN)?;
+        let gate_up = MoeGroupedCall {
+            x: tensors.at("x")?,
+            w: self.0.gate_up.on(tensors, W)?,
+            offsets: tensors.at("offsets")?,
+            sorted: tensors.at("sorted")?,
+            y: tensors.at("gu")?,
             pairs,
             experts,
             top_k,
@@ -60,33 +59,34 @@ impl Problem for Sorted {
             k,
             gather: true,
         };
-        gate_up.run(device, stream)?;
+        gate_up.launch(device, stream, PLAIN)?;
         let blocks = silu_mul::grid(u64::from(n), u64::from(pairs)) as u32;
+        let ptr = |name: &str| tensors.ptr_mut::<bf16>(name);
         let args = (ptr("gu")?.cast_const(), ptr("h")?, n, pairs);
         let dims = LaunchDims::new(blocks, silu_mul::THREADS);
         device.launch(stream, &silu_mul::silu_mul::KERNEL, dims, args)?;
-        let down = Launch {
-            x: ptr("h")?.cast::<u16>(),
-            w: self.0.down.pointers(DOWN, tensors)?,
-            y: ptr("rows")?.cast(),
+        let down = MoeGroupedCall {
+            x: tensors.at("h")?,
+            w: self.0.down.on(tensors, DOWN)?,
+            y: tensors.at("rows")?,
             n: k,
             k: n,
             gather: false,
             ..gate_up
         };
-        down.run(device, stream)?;
-        let args = (
-            ptr("rows")?.cast_const(),
-            tensors.ptr::<f32>("weights")?,
-            std::ptr::null(),
-            std::ptr::null(),
-            std::ptr::null(),
-            ptr("y")?,
+        down.launch(device, stream, PLAIN)?;
+        let combine = MoeCombineCall {
+            x: tensors.at("rows")?,
+            weights: tensors.at("weights")?,
+            gate: DevPtr::NULL,
+            shared: DevPtr::NULL,
+            residual: DevPtr::NULL,
+            y: tensors.at("y")?,
+            n_tok: n_tok as u32,
             top_k,
-            k,
-        );
-        let dims = LaunchDims::new(moe_combine::grid(n_tok as u32, k), moe_combine::THREADS);
-        Ok(device.launch(stream, &moe_combine::moe_combine::KERNEL, dims, args)?)
+            n: k,
+        };
+        combine.launch(device, stream, PLAIN)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -3,7 +3,8 @@
 use kernels_gpu::moe_router::{THREADS, grid, moe_router_e256, moe_router_e512, moe_router_e1024};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, MODEL, expect_aligned, expect_plain};
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -147,6 +148,67 @@ impl Spec for MoeRouter {
     }
 }
 
+/// The `top_k` best experts of each token, and their weights.
+#[derive(Clone, Copy, Debug)]
+pub struct MoeRouterCall {
+    /// `[n_tok][experts]`; at a multiple of 16 bytes where experts are one of 4.
+    pub logits: DevPtr<f32>,
+    /// `[n_tok][top_k]`: the experts, in rank order.
+    pub ids: DevPtr<i32>,
+    /// `[n_tok][top_k]`: their weights.
+    pub weights: DevPtr<f32>,
+    /// Tokens.
+    pub n_tok: u32,
+    /// Experts.
+    pub experts: u32,
+    /// How many a token chooses.
+    pub top_k: u32,
+    /// Whether the weights of the chosen ones sum up to 1; else those of all experts would.
+    pub normalise: bool,
+}
+
+impl Call for MoeRouterCall {
+    fn case(&self) -> Case {
+        let dims = [
+            ("n_tok", u64::from(self.n_tok)),
+            ("experts", u64::from(self.experts)),
+            ("top_k", u64::from(self.top_k)),
+            ("normalise", u64::from(self.normalise)),
+        ];
+        Case::of::<MoeRouter>(MODEL, MoeRouter::NAME, &dims, Values::Normal)
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        const OP: &str = MoeRouter::NAME;
+        expect_plain(OP, config)?;
+        let Self {
+            n_tok, experts, top_k, ..
+        } = *self;
+        super::expect_routing(OP, n_tok, experts, top_k)?;
+        if experts.is_multiple_of(4) {
+            expect_aligned(OP, "logits", self.logits, 16)?;
+        }
+        if n_tok == 0 {
+            return Ok(());
+        }
+        let kernel = match experts {
+            0..=256 => moe_router_e256::KERNEL,
+            257..=512 => moe_router_e512::KERNEL,
+            _ => moe_router_e1024::KERNEL,
+        };
+        let args = (
+            self.logits.get(),
+            self.ids.get_mut(),
+            self.weights.get_mut(),
+            n_tok,
+            experts,
+            top_k,
+            u32::from(self.normalise),
+        );
+        Ok(device.launch(stream, &kernel, LaunchDims::new(grid(n_tok), THREADS), args)?)
+    }
+}
+
 /// The data of a case.
 struct Data {
     n_tok: usize,
@@ -192,25 +254,17 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let kernel = match self.experts {
-            0..=256 => moe_router_e256::KERNEL,
-            257..=512 => moe_router_e512::KERNEL,
-            _ => moe_router_e1024::KERNEL,
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let call = MoeRouterCall {
+            logits: tensors.at("logits")?,
+            ids: tensors.at("ids")?,
+            weights: tensors.at("weights")?,
+            n_tok: self.n_tok as u32,
+            experts: self.experts as u32,
+            top_k: self.top_k as u32,
+            normalise: self.normalise,
         };
-        let args = (
-            tensors.ptr("logits")?,
-            tensors.ptr_mut("ids")?,
-            tensors.ptr_mut("weights")?,
-            self.n_tok as u32,
-            self.experts as u32,
-            self.top_k as u32,
-            u32::from(self.normalise),
-        );
-        Ok(device.launch(stream, &kernel, LaunchDims::new(grid(self.n_tok as u32), THREADS), args)?)
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -6,7 +6,8 @@ use kernels_gpu::moe_sort::{
 
 use super::Skew;
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, MODEL, expect_plain};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes};
 use crate::op::{Case, OpError, Values};
@@ -144,30 +145,84 @@ pub(super) fn counts(pairs: usize, experts: usize) -> [(&'static str, usize); 2]
     [("chunk", chunks), ("bucket", experts + 1)]
 }
 
-/// Launches a sort of the tensors `ids`, `counts`, `offsets` and `sorted`.
-pub(super) fn launch(
-    device: &Device,
-    stream: &Stream,
-    tensors: &Bound,
-    pairs: u32,
-    experts: u32,
-) -> Result<(), OpError> {
-    let (ids, counts) = (tensors.ptr::<i32>("ids")?, tensors.ptr_mut::<u32>("counts")?);
-    let (offsets, sorted) = (tensors.ptr_mut::<i32>("offsets")?, tensors.ptr_mut::<i32>("sorted")?);
-    let blocks = |count: u32| LaunchDims::new(count, THREADS).shared(shared_bytes(experts));
-    // No pairs have offsets too: zeros.
-    if launches(u64::from(pairs)) == 1 {
-        let args = (ids, offsets, sorted, pairs, experts);
-        return Ok(device.launch(stream, &moe_sort_small::KERNEL, blocks(1), args)?);
+/// Bytes of [`MoeSortCall::counts`] for up to so many pairs.
+pub fn sort_scratch_bytes(pairs: u32, experts: u32) -> usize {
+    // The most chunks there can be. Beyond so many pairs chunks get longer, and there may be fewer of them.
+    let most = pairs.min(128 * 2048);
+    counts(most as usize, experts as usize)
+        .iter()
+        .map(|(_, size)| size)
+        .product::<usize>()
+        * 4
+}
+
+/// The (token, slot) pairs in the order of their experts.
+#[derive(Clone, Copy, Debug)]
+pub struct MoeSortCall {
+    /// `[pairs]`: each pair's expert; any other number is none.
+    pub ids: DevPtr<i32>,
+    /// Scratch, [`sort_scratch_bytes`]; null where that is 0.
+    pub counts: DevPtr<u32>,
+    /// `[experts + 1]`: where each expert's pairs begin, at last where those without one do. Written without pairs, too.
+    pub offsets: DevPtr<i32>,
+    /// `[pairs]`: the pair at each place.
+    pub sorted: DevPtr<i32>,
+    /// Tokens times slots of a token.
+    pub pairs: u32,
+    /// Experts.
+    pub experts: u32,
+}
+
+impl Call for MoeSortCall {
+    /// The sort does not see which pairs share a token: as of tokens of one slot.
+    fn case(&self) -> Case {
+        let dims = [
+            ("n_tok", u64::from(self.pairs)),
+            ("experts", u64::from(self.experts)),
+            ("top_k", 1),
+        ];
+        Case::of::<MoeSort>(MODEL, MoeSort::NAME, &dims, Values::Normal)
     }
-    let (count, length) = chunks(pairs);
-    let args = (ids, counts, pairs, experts, length);
-    device.launch(stream, &moe_sort_count::KERNEL, blocks(count), args)?;
-    let args = (counts, offsets, experts, count);
-    device.launch(stream, &moe_sort_offsets::KERNEL, blocks(1), args)?;
-    let (counts, offsets) = (counts.cast_const(), offsets.cast_const());
-    let args = (ids, counts, offsets, sorted, pairs, experts, length);
-    Ok(device.launch(stream, &moe_sort_place::KERNEL, blocks(count), args)?)
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        expect_plain(MoeSort::NAME, config)?;
+        let Self { pairs, experts, .. } = *self;
+        super::expect_routing(MoeSort::NAME, pairs, experts, 1)?;
+        let (ids, offsets, sorted) = (self.ids.get(), self.offsets.get_mut(), self.sorted.get_mut());
+        let blocks = |count: u32| LaunchDims::new(count, THREADS).shared(shared_bytes(experts));
+        // No pairs have offsets too: zeros.
+        if launches(u64::from(pairs)) == 1 {
+            let args = (ids, offsets, sorted, pairs, experts);
+            return Ok(device.launch(stream, &moe_sort_small::KERNEL, blocks(1), args)?);
+        }
+        let (count, length) = chunks(pairs);
+        let args = (ids, self.counts.get_mut(), pairs, experts, length);
+        device.launch(stream, &moe_sort_count::KERNEL, blocks(count), args)?;
+        let args = (self.counts.get_mut(), offsets, experts, count);
+        device.launch(stream, &moe_sort_offsets::KERNEL, blocks(1), args)?;
+        let args = (
+            ids,
+            self.counts.get(),
+            self.offsets.get(),
+            sorted,
+            pairs,
+            experts,
+            length,
+        );
+        Ok(device.launch(stream, &moe_sort_place::KERNEL, blocks(count), args)?)
+    }
+}
+
+/// The call on the tensors `ids`, `counts`, `offsets` and `sorted`.
+pub(super) fn on(tensors: &Bound, pairs: usize, experts: usize) -> Result<MoeSortCall, OpError> {
+    Ok(MoeSortCall {
+        ids: tensors.at("ids")?,
+        counts: tensors.at("counts")?,
+        offsets: tensors.at("offsets")?,
+        sorted: tensors.at("sorted")?,
+        pairs: pairs as u32,
+        experts: experts as u32,
+    })
 }
 
 impl Problem for Data {
@@ -180,8 +235,8 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        launch(device, stream, tensors, self.ids.len() as u32, self.experts as u32)
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        on(tensors, self.ids.len(), self.experts)?.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

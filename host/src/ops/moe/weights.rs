@@ -2,12 +2,51 @@
 
 use half::bf16;
 
+use crate::device::DevPtr;
 use crate::op::OpError;
 use crate::op::Values;
+use crate::op::call::expect_aligned;
 use crate::op::data::Draw;
 use crate::op::spec::{Bound, Tensor};
+use crate::ops::nvfp4::Convention;
 use crate::reference::moe as reference;
-use crate::reference::nvfp4::Convention;
+
+/// The weights of all experts on a device, `[experts][rows][k]`: rows and k are the call's.
+#[derive(Clone, Copy, Debug)]
+pub enum ExpertWeights {
+    /// bf16.
+    Bf16(DevPtr<bf16>),
+    /// NVFP4, as checkpoints have it, one expert after another; k is a multiple of 16.
+    Nvfp4 {
+        /// `[experts][rows][k / 2]`: two E2M1 a byte, the low nibble is the even k; at a multiple of 8 bytes.
+        codes: DevPtr<u8>,
+        /// `[experts][rows][k / 16]` E4M3.
+        scales: DevPtr<u8>,
+        /// `[experts]`, as stored.
+        tensor: DevPtr<f32>,
+        /// What the tensor scales mean.
+        convention: Convention,
+    },
+}
+
+impl ExpertWeights {
+    /// The number of their format on the axis `nvfp4`.
+    pub(super) fn format(self) -> u64 {
+        match self {
+            ExpertWeights::Bf16(_) => 0,
+            ExpertWeights::Nvfp4 { convention, .. } => 1 + u64::from(convention.divide()),
+        }
+    }
+
+    /// Refuses rows that the kernels do not take in this format: of sizes named in `rows`.
+    pub(super) fn check(self, op: &str, rows: &[(&str, u64)]) -> Result<(), OpError> {
+        Format::new(self.format(), rows).map_err(|why| OpError::Shape(format!("{op}: {why}")))?;
+        match self {
+            ExpertWeights::Bf16(_) => Ok(()),
+            ExpertWeights::Nvfp4 { codes, .. } => expect_aligned(op, "codes", codes, 8),
+        }
+    }
+}
 
 /// How weights are stored: the axis `nvfp4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,15 +165,15 @@ impl Experts {
         }
     }
 
-    /// The pointers that a launch takes.
-    pub(super) fn pointers(&self, names: Names, tensors: &Bound) -> Result<Pointers, OpError> {
+    /// As a call takes them.
+    pub(super) fn on(&self, tensors: &Bound, names: Names) -> Result<ExpertWeights, OpError> {
         Ok(match self.format {
-            Format::Bf16 => Pointers::Bf16(tensors.ptr::<bf16>(names[0])?.cast()),
-            Format::Nvfp4(convention) => Pointers::Nvfp4 {
-                codes: tensors.ptr(names[1])?,
-                scales: tensors.ptr(names[2])?,
-                tensor: tensors.ptr(names[3])?,
-                divide: u32::from(convention == Convention::CompressedTensors),
+            Format::Bf16 => ExpertWeights::Bf16(tensors.at(names[0])?),
+            Format::Nvfp4(convention) => ExpertWeights::Nvfp4 {
+                codes: tensors.at(names[1])?,
+                scales: tensors.at(names[2])?,
+                tensor: tensors.at(names[3])?,
+                convention,
             },
         })
     }
@@ -147,22 +186,8 @@ impl Experts {
                 codes: &self.codes,
                 scales: &self.scales,
                 tensor: &self.tensor,
-                convention,
+                convention: convention.reference(),
             },
         }
     }
-}
-
-/// Weights on a device.
-#[derive(Clone, Copy)]
-pub(super) enum Pointers {
-    /// bf16.
-    Bf16(*const u16),
-    /// NVFP4.
-    Nvfp4 {
-        codes: *const u8,
-        scales: *const u8,
-        tensor: *const f32,
-        divide: u32,
-    },
 }

@@ -4,10 +4,11 @@ use half::{bf16, f16};
 use kernels_gpu::gemm::{self as tiles, Choice};
 use kernels_gpu::nvfp4_matmul as kernels;
 
-use super::BLOCK;
-use super::weights::{Convention, Matmul, Pointers, launch};
+use super::weights::{Convention, Matmul};
+use super::{BLOCK, Nvfp4MatmulCall};
 use crate::cost::Work;
-use crate::device::{Device, Stream};
+use crate::device::{DevPtr, Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::{Draw, Float};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor};
@@ -240,21 +241,25 @@ impl<T: Matmul + Float + Number> Problem for Data<T> {
         tensors
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
         let bias = match self.bias {
-            Some(_) => tensors.ptr::<T>("bias")?.cast(),
-            None => std::ptr::null(),
+            Some(_) => tensors.at("bias")?,
+            None => DevPtr::NULL,
         };
-        let pointers = Pointers {
-            a: tensors.ptr::<T>("a")?.cast(),
-            codes: tensors.ptr("codes")?,
-            scales: tensors.ptr("scales")?,
-            tensor_scale: tensors.ptr("tensor_scale")?,
+        let call = Nvfp4MatmulCall::<T> {
+            a: tensors.at("a")?,
+            codes: tensors.at("codes")?,
+            scales: tensors.at("scales")?,
+            tensor_scale: tensors.at("tensor_scale")?,
+            convention: self.convention,
             bias,
-            y: tensors.buffer("y")?.ptr(),
+            y: DevPtr::of(tensors.buffer("y")?),
+            m: self.m as u32,
+            n: self.n as u32,
+            k: self.k as u32,
+            out_f32: self.out_f32,
         };
-        let sizes = [self.m as u32, self.n as u32, self.k as u32];
-        launch::<T>(device, stream, pointers, self.convention, sizes, self.out_f32)
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -1,13 +1,15 @@
 //! NVFP4 weights: whose convention, which names, and the tensors on a device.
 
-use half::{bf16, f16};
-use kernels_gpu::{gemm::Choice, gemm::choose, nvfp4_matmul as kernels};
+use std::fmt;
 
-use super::BLOCK;
-use crate::device::{Buffer, Device, Stream};
+use half::{bf16, f16};
+use kernels_gpu::{gemm::Choice, nvfp4_matmul as kernels};
+
+use super::{BLOCK, Nvfp4MatmulCall};
+use crate::device::{Buffer, DevPtr, Device, Stream};
 use crate::op::OpError;
-use crate::op::spec::Element;
-use crate::ops::gemm::common::launch_dims;
+use crate::op::call::Call;
+use crate::op::spec::{Element, PLAIN};
 use crate::reference;
 
 /// Who wrote a checkpoint. The two store the tensor scale the other way up, and as f32 their reciprocals differ, so it is kept
@@ -38,12 +40,12 @@ impl Convention {
     }
 
     /// What kernels take: whether the tensor scale divides.
-    pub(super) fn divide(self) -> u32 {
+    pub(in crate::ops) fn divide(self) -> u32 {
         u32::from(self == Convention::CompressedTensors)
     }
 
     /// The reference's own name for it.
-    pub(super) fn reference(self) -> reference::nvfp4::Convention {
+    pub(in crate::ops) fn reference(self) -> reference::nvfp4::Convention {
         match self {
             Convention::ModelOpt => reference::nvfp4::Convention::ModelOpt,
             Convention::CompressedTensors => reference::nvfp4::Convention::CompressedTensors,
@@ -178,60 +180,25 @@ impl Nvfp4Matrix {
                 )));
             }
         }
-        let pointers = Pointers {
-            a: a.ptr_as::<u16>(),
-            codes: self.codes.ptr(),
-            scales: self.scales.ptr(),
-            tensor_scale: self.tensor_scale.ptr_as::<f32>(),
-            bias: bias.map_or(std::ptr::null(), |b| b.ptr_as::<u16>().cast_const()),
-            y: y.ptr(),
+        let call = Nvfp4MatmulCall::<T> {
+            a: DevPtr::of(a),
+            codes: DevPtr::of(&self.codes),
+            scales: DevPtr::of(&self.scales),
+            tensor_scale: DevPtr::of(&self.tensor_scale),
+            convention: self.convention,
+            bias: bias.map_or(DevPtr::NULL, DevPtr::of),
+            y: DevPtr::of(y),
+            m: n_tok,
+            n: self.n,
+            k: self.k,
+            out_f32: f32,
         };
-        launch::<T>(device, stream, pointers, self.convention, [n_tok, self.n, self.k], f32)
+        call.launch(device, stream, PLAIN)
     }
-}
-
-/// The tensors of a launch.
-pub(super) struct Pointers {
-    pub a: *const u16,
-    pub codes: *const u8,
-    pub scales: *const u8,
-    pub tensor_scale: *const f32,
-    pub bias: *const u16,
-    pub y: *mut u8,
-}
-
-/// Launches the product of `[m, n, k]`; nothing where m is 0.
-pub(super) fn launch<T: Matmul>(
-    device: &Device,
-    stream: &Stream,
-    p: Pointers,
-    convention: Convention,
-    [m, n, k]: [u32; 3],
-    out_f32: bool,
-) -> Result<(), OpError> {
-    if m == 0 {
-        return Ok(());
-    }
-    let choice = choose(m, n);
-    let dims = launch_dims(choice, m, n, kernels::shared(choice));
-    let args = (
-        p.a,
-        p.codes,
-        p.scales,
-        p.tensor_scale,
-        convention.divide(),
-        p.bias,
-        p.y,
-        m,
-        n,
-        k,
-        u32::from(out_f32),
-    );
-    Ok(device.launch(stream, &T::kernel(choice), dims, args)?)
 }
 
 /// A dtype of activations.
-pub trait Matmul: Element {
+pub trait Matmul: Element + fmt::Debug {
     /// The kernel of a tile.
     #[doc(hidden)]
     fn kernel(choice: Choice) -> Kernel;

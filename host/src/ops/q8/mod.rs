@@ -7,18 +7,20 @@
 //! All memory is allocated at load; [`Q8Activations::quantize`] and [`Q8Matmul::launch`] allocate nothing and can be
 //! captured in a graph. The layouts and the canonical order are those of [`kernels_gpu::q8`].
 
+mod call;
 mod data;
 mod operation;
 mod pack;
 mod prepared;
 
+pub use call::{Q8MatmulCall, Q8QuantizeCall, Q8Source, activation_bytes, weight_bytes};
 pub use operation::Q8MatmulOp;
 pub use pack::Q8Packed;
 
+use kernels_gpu::q8;
 use kernels_gpu::q8_matmul::{self, Entry};
-use kernels_gpu::{q8, q8_quantize};
 
-use crate::device::{Buffer, Device, LaunchDims, Stream};
+use crate::device::{Buffer, DevPtr, Device, Stream};
 use crate::dispatch::Dispatcher;
 use crate::gguf::{GgmlType, Tensor};
 use crate::op::OpError;
@@ -167,10 +169,9 @@ impl Q8Activations {
     /// # Errors
     /// The device's.
     pub fn new(device: &Device, shape: Q8Shape, max_tok: u32) -> Result<Self, OpError> {
-        let tiles = q8::token_tiles(max_tok.max(1)) as usize * shape.groups as usize;
-        let quads = tiles * shape.quads() as usize;
-        let xq = device.alloc(quads * q8::QUAD_TOKEN_BYTES as usize, "xq")?;
-        let dx = device.alloc(quads * q8::QUAD_TOKEN_SCALES as usize * 4, "dx")?;
+        let [integers, scales] = activation_bytes(max_tok.max(1), shape.k);
+        let xq = device.alloc(integers * shape.groups as usize, "xq")?;
+        let dx = device.alloc(scales * shape.groups as usize, "dx")?;
         Ok(Self { shape, max_tok, xq, dx })
     }
 
@@ -183,25 +184,18 @@ impl Q8Activations {
         self.check_tokens(n_tok)?;
         let stride = k * groups;
         x.check(n_tok as usize * stride as usize)?;
-        if n_tok == 0 {
-            return Ok(());
-        }
-        let quads = self.shape.quads();
-        let dims = LaunchDims::new(q8_quantize::grid(n_tok, quads, groups), q8_quantize::THREADS).dependent();
-        let (xq, dx) = (self.xq.ptr(), self.dx.ptr_as::<f32>());
-        match x {
-            Q8Input::F32(buffer) => {
-                let x = buffer.ptr_as::<f32>().cast_const();
-                let kernel = &q8_quantize::q8_quantize_f32::KERNEL;
-                device.launch(stream, kernel, dims, (x, xq, dx, n_tok, k, stride, quads))?;
-            }
-            Q8Input::Bf16(buffer) => {
-                let x = buffer.ptr_as::<half::bf16>().cast_const();
-                let kernel = &q8_quantize::q8_quantize_bf16::KERNEL;
-                device.launch(stream, kernel, dims, (x, xq, dx, n_tok, k, stride, quads))?;
-            }
-        }
-        Ok(())
+        let call = Q8QuantizeCall {
+            x: match x {
+                Q8Input::F32(buffer) => Q8Source::F32(DevPtr::of(buffer)),
+                Q8Input::Bf16(buffer) => Q8Source::Bf16(DevPtr::of(buffer)),
+            },
+            xq: DevPtr::of(&self.xq),
+            dx: DevPtr::of(&self.dx),
+            n_tok,
+            k,
+            x_stride: stride,
+        };
+        call.quantise(device, stream, groups)
     }
 
     /// The integers `[groups][n_tok][blocks * 32]` and scales `[groups][n_tok][blocks]` of the `n_tok` tokens last quantised, for
@@ -295,27 +289,16 @@ impl Q8Matmul {
                 y.len_bytes()
             )));
         }
-        if n_tok == 0 {
-            return Ok(());
-        }
-        let quads = weights.shape.quads();
-        let config = &self.entry.config;
-        config.admits(n, quads, n_tok).map_err(OpError::Shape)?;
-        let dims = LaunchDims::new(config.grid(n, groups, n_tok, device.info().sms), config.threads())
-            .shared(config.shared_bytes(quads))
-            .dependent();
-        let args = (
-            weights.qs.ptr().cast_const(),
-            weights.ws.ptr_as::<u16>().cast_const(),
-            x.xq.ptr().cast_const(),
-            x.dx.ptr_as::<f32>().cast_const(),
-            y.ptr_as::<f32>(),
+        let call = Q8MatmulCall {
+            qs: DevPtr::of(&weights.qs),
+            ws: DevPtr::of(&weights.ws),
+            xq: DevPtr::of(&x.xq),
+            dx: DevPtr::of(&x.dx),
+            y: DevPtr::of(y),
             n,
-            quads,
+            k,
             n_tok,
-            n * groups,
-        );
-        device.launch(stream, &self.entry.kernel, dims, args)?;
-        Ok(())
+        };
+        call.multiply(device, stream, self.entry, groups)
     }
 }
