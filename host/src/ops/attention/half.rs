@@ -1,5 +1,7 @@
 //! The kernels by type and head dimension.
 
+use std::fmt;
+
 use cuda_std::launch::Kernel;
 use half::{bf16, f16};
 use kernels_gpu::attn::Args;
@@ -15,7 +17,7 @@ pub(super) const HEAD_DIMS: [u64; 4] = [64, 128, 256, 512];
 pub(super) type Decode<T> = Kernel<(Args<T>, *mut f32, *mut f32, u32)>;
 
 /// A type that attention is done in.
-pub(super) trait Half: Float + attention::Element + Sync + 'static {
+pub trait Half: Float + attention::Element + fmt::Debug + Sync + 'static {
     /// A NaN that no result has.
     const POISON: Self;
     /// The prefill kernel of a head dimension among [`HEAD_DIMS`].

@@ -2,6 +2,7 @@
 
 mod alone;
 mod batch;
+mod call;
 mod cases;
 mod data;
 mod half;
@@ -13,8 +14,9 @@ use crate::cost::{Math, Work};
 use crate::op::random::Random;
 use crate::op::spec::{Axis, Config, Dims, Problem, Spec};
 use crate::op::{Case, OpError, Values};
-use crate::reference::attention::Order;
+pub use crate::reference::attention::Order;
 use batch::{Lengths, need};
+pub use call::{AttnCall, decode_scratch};
 use data::{Data, Shape};
 use half::HEAD_DIMS;
 
@@ -57,33 +59,53 @@ macro_rules! axes {
 
 /// What both refuse.
 fn check(dims: &Dims) -> Result<(), String> {
-    let (q_heads, kv_heads) = (dims.u64("q_heads"), dims.u64("kv_heads"));
-    if !q_heads.is_multiple_of(kv_heads) {
-        return Err(format!("q_heads = {q_heads} is no multiple of kv_heads = {kv_heads}"));
-    }
-    let d = dims.u64("head_dim");
-    if !HEAD_DIMS.contains(&d) {
-        return Err(format!("head_dim = {d}: there are kernels for {HEAD_DIMS:?}"));
-    }
-    let page = dims.u64("page");
-    if ![16, 32, 64].contains(&page) {
-        return Err(format!("page = {page}: a page has 16, 32 or 64 positions"));
-    }
+    check_sizes(["q_heads", "kv_heads", "head_dim", "page", "n_seq"].map(|axis| dims.u64(axis)))?;
     for flag in ["gate", "ragged"] {
         if dims.u64(flag) > 1 {
             return Err(format!("{flag} = {}: it is 0 or 1", dims.u64(flag)));
         }
     }
-    let n_seq = dims.u64("n_seq");
+    Ok(())
+}
+
+/// What both refuse of the sizes that do not depend on lengths.
+fn check_sizes([q_heads, kv_heads, d, page, n_seq]: [u64; 5]) -> Result<(), String> {
+    if kv_heads == 0 || q_heads == 0 || !q_heads.is_multiple_of(kv_heads) {
+        return Err(format!("q_heads = {q_heads} is no multiple of kv_heads = {kv_heads}"));
+    }
+    if !HEAD_DIMS.contains(&d) {
+        return Err(format!("head_dim = {d}: there are kernels for {HEAD_DIMS:?}"));
+    }
+    if ![16, 32, 64].contains(&page) {
+        return Err(format!("page = {page}: a page has 16, 32 or 64 positions"));
+    }
     if n_seq > LARGEST_GRID {
         return Err(format!("n_seq = {n_seq}: at most {LARGEST_GRID} sequences a launch"));
     }
     // Elements of a row of q with its gates or with k and v, and of a page, are counted in 32 bits.
-    let row = (2 * q_heads + 2 * kv_heads) * d;
-    if row >= 1 << 31 {
+    if (2 * q_heads + 2 * kv_heads) * d >= 1 << 31 {
         return Err(format!(
             "q_heads = {q_heads}, kv_heads = {kv_heads}, head_dim = {d}: a row has 2^31 elements or more"
         ));
+    }
+    Ok(())
+}
+
+/// Refuses more tiles than a grid has.
+fn check_prefill_grid(n_tok: u64, n_seq: u64) -> Result<(), String> {
+    if n_tok / u64::from(attn_prefill::TILE) + n_seq > LARGEST_GRID {
+        return Err(format!(
+            "n_tok = {n_tok}, n_seq = {n_seq}: more than {LARGEST_GRID} tiles of 64 tokens a launch"
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses more positions a sequence than a grid has splits for.
+fn check_decode_positions(kv_len: u64) -> Result<(), String> {
+    let most = LARGEST_GRID * u64::from(attn_decode::SPLIT) - 128;
+    if kv_len > most {
+        return Err(format!("kv_len = {kv_len}: at most {most} positions a sequence"));
     }
     Ok(())
 }
@@ -132,11 +154,7 @@ impl Spec for AttnPrefill {
         dims.check_product(&["n_tok", "past", "q_heads", "head_dim"], 1)?;
         dims.check_product(&["n_tok", "n_tok", "q_heads", "head_dim"], 1)?;
         let (n_tok, n_seq, past) = (dims.u64("n_tok"), dims.u64("n_seq"), dims.u64("past"));
-        if n_tok / u64::from(attn_prefill::TILE) + n_seq > LARGEST_GRID {
-            return Err(format!(
-                "n_tok = {n_tok}, n_seq = {n_seq}: more than {LARGEST_GRID} tiles of 64 tokens a launch"
-            ));
-        }
+        check_prefill_grid(n_tok, n_seq)?;
         if past + n_tok >= 1 << 30 {
             return Err(format!(
                 "past = {past}, n_tok = {n_tok}: a sequence has fewer than 2^30 positions"
@@ -206,11 +224,7 @@ impl Spec for AttnDecode {
                 "n_tok = {n_tok}, q_heads = {q_heads}: 2^31 rows of a sequence or more"
             ));
         }
-        let most = LARGEST_GRID * u64::from(attn_decode::SPLIT) - 128;
-        if kv_len > most {
-            return Err(format!("kv_len = {kv_len}: at most {most} positions a sequence"));
-        }
-        Ok(())
+        check_decode_positions(kv_len)
     }
 
     fn edge_cases() -> Vec<Case> {

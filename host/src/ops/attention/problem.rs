@@ -1,13 +1,14 @@
 //! Tensors, launches and answers of a case.
 
-use kernels_gpu::attn::Args;
-use kernels_gpu::{attn_decode, attn_prefill};
+use kernels_gpu::attn_decode;
 
 use super::batch::need;
+use super::call::AttnCall;
 use super::data::{Data, Launch, Lists};
 use super::half::Half;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, Stream};
 use crate::op::OpError;
+use crate::op::call::Call;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Bound, Piece, Problem, Tensor, bytes, sample};
 use crate::reference::attention::Order;
@@ -23,78 +24,47 @@ impl<T: Half> Data<T> {
         attn_decode::splits((self.max_pages * self.shape.page) as u32)
     }
 
-    /// The parameters of a launch.
-    fn args(&self, launch: &Launch, index: usize, tensors: &Bound) -> Result<Args<T>, OpError> {
+    /// A launch on the problem's tensors, the `index`th.
+    fn call(&self, launch: &Launch, index: usize, tensors: &Bound) -> Result<AttnCall<T>, OpError> {
         let shape = &self.shape;
         let (q_row, o_row) = (shape.q_row(), shape.q_heads * shape.head_dim);
-        let q = tensors.ptr::<T>("q")?.wrapping_add(launch.token * q_row);
-        Ok(Args {
+        let q = DevPtr::new(tensors.ptr_mut::<T>("q")?).add(launch.token * q_row);
+        let scratch = |name| match shape.order {
+            Order::Prefill => Ok(DevPtr::NULL),
+            Order::Decode => tensors.ptr_mut::<f32>(name).map(DevPtr::new),
+        };
+        Ok(AttnCall {
+            order: shape.order,
             q,
             gate: if shape.gate {
-                q.wrapping_add(shape.head_dim)
+                q.add(shape.head_dim)
             } else {
-                std::ptr::null()
+                DevPtr::NULL
             },
-            k: tensors.ptr("k")?,
-            v: tensors.ptr("v")?,
-            o: tensors.ptr_mut::<T>("o")?.wrapping_add(launch.token * o_row),
-            block_table: tensors.ptr("block_table")?,
-            cu_seqlens: tensors.ptr::<i32>("cu_seqlens")?.wrapping_add(launch.first + index),
-            seq_lens: tensors.ptr::<i32>("seq_lens")?.wrapping_add(launch.first),
+            k: DevPtr::new(tensors.ptr_mut("k")?),
+            v: DevPtr::new(tensors.ptr_mut("v")?),
+            o: DevPtr::new(tensors.ptr_mut("o")?).add(launch.token * o_row),
+            block_table: DevPtr::new(tensors.ptr_mut("block_table")?),
+            cu_seqlens: DevPtr::new(tensors.ptr_mut("cu_seqlens")?).add(launch.first + index),
+            seq_lens: DevPtr::new(tensors.ptr_mut("seq_lens")?).add(launch.first),
             q_row: q_row as u32,
             q_head: shape.q_head() as u32,
             gate_row: q_row as u32,
             gate_head: shape.q_head() as u32,
             o_row: o_row as u32,
+            n_tok: launch.tokens as u32,
             n_seq: launch.n_seq as u32,
+            max_tok: launch.most as u32,
+            q_heads: shape.q_heads as u32,
             kv_heads: shape.kv_heads as u32,
-            group: (shape.q_heads / shape.kv_heads) as u32,
-            page_shift: shape.page.ilog2(),
+            head_dim: shape.head_dim as u32,
+            page: shape.page as u32,
             max_pages: self.max_pages as u32,
-            window: shape.window as i32,
+            window: shape.window as u32,
             scale_log2: shape.scale_log2(),
+            part_o: scratch("part_o")?,
+            part_ml: scratch("part_ml")?,
         })
-    }
-
-    fn launch_prefill(&self, device: &Device, stream: &Stream, launch: &Launch, args: Args<T>) -> Result<(), OpError> {
-        let d = self.shape.head_dim as u32;
-        let grid = (
-            self.shape.q_heads as u32,
-            attn_prefill::tiles(launch.tokens as u32, launch.n_seq as u32),
-            d / attn_prefill::part(d),
-        );
-        let dims = LaunchDims::new(grid, attn_prefill::THREADS).shared(attn_prefill::shared_bytes(d));
-        Ok(device.launch(stream, &T::prefill(self.shape.head_dim), dims, (args,))?)
-    }
-
-    fn launch_decode(
-        &self,
-        device: &Device,
-        stream: &Stream,
-        launch: &Launch,
-        args: Args<T>,
-        tensors: &Bound,
-    ) -> Result<(), OpError> {
-        let (d, q_heads) = (self.shape.head_dim as u32, self.shape.q_heads as u32);
-        let capacity = (self.max_pages * self.shape.page) as u32;
-        let grid = attn_decode::grid(
-            launch.n_seq as u32,
-            args.kv_heads,
-            args.group,
-            launch.most as u32,
-            capacity,
-        );
-        let (splits, fold) = T::decode(self.shape.head_dim);
-        let all = (
-            args,
-            tensors.ptr_mut("part_o")?,
-            tensors.ptr_mut("part_ml")?,
-            self.splits(),
-        );
-        let dims = LaunchDims::new(grid, attn_decode::THREADS).shared(attn_decode::shared_bytes(d));
-        device.launch(stream, &splits, dims, all)?;
-        let grid = attn_decode::fold_grid(launch.tokens as u32, q_heads, d);
-        Ok(device.launch(stream, &fold, LaunchDims::new(grid, attn_decode::FOLD_THREADS), all)?)
     }
 }
 
@@ -134,19 +104,9 @@ impl<T: Half> Problem for Data<T> {
         tensors
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        for (i, launch) in self
-            .lists
-            .launches
-            .iter()
-            .enumerate()
-            .filter(|(_, launch)| launch.tokens > 0)
-        {
-            let args = self.args(launch, i, tensors)?;
-            match self.shape.order {
-                Order::Prefill => self.launch_prefill(device, stream, launch, args)?,
-                Order::Decode => self.launch_decode(device, stream, launch, args, tensors)?,
-            }
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        for (i, launch) in self.lists.launches.iter().enumerate() {
+            self.call(launch, i, tensors)?.launch(device, stream, config)?;
         }
         Ok(())
     }

@@ -3,9 +3,10 @@
 use half::bf16;
 use kernels_gpu::gdn_conv::{THREADS, gdn_conv, grid};
 
-use super::{one_in, sequences};
+use super::{GdnConvCall, one_in, sequences};
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -29,6 +30,19 @@ fn case(name: &str, [n_tok, n_seq]: [u64; 2], [channels, l2_heads, bias]: [u64; 
         ("bias", bias),
     ];
     Case::of::<GdnConv>("random", name, &dims, values)
+}
+
+/// Refuses heads beyond the channels, and more channels than a grid has.
+pub(super) fn check_channels(channels: u64, l2_heads: u64) -> Result<(), String> {
+    if l2_heads * D as u64 > channels {
+        return Err(format!(
+            "l2_heads = {l2_heads} heads of {D} are more than channels = {channels}"
+        ));
+    }
+    if channels > 1 << 26 {
+        return Err(format!("channels = {channels}: at most 2^26"));
+    }
+    Ok(())
 }
 
 impl Spec for GdnConv {
@@ -58,15 +72,7 @@ impl Spec for GdnConv {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
-        let (channels, l2_heads) = (dims.u64("channels"), dims.u64("l2_heads"));
-        if l2_heads * D as u64 > channels {
-            return Err(format!(
-                "l2_heads = {l2_heads} heads of {D} are more than channels = {channels}"
-            ));
-        }
-        if channels > 1 << 26 {
-            return Err(format!("channels = {channels}: at most 2^26"));
-        }
+        check_channels(dims.u64("channels"), dims.u64("l2_heads"))?;
         match dims.u64("bias") {
             0 | 1 => Ok(()),
             bias => Err(format!("bias = {bias}: 0 (without) or 1 (with)")),
@@ -265,38 +271,33 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, t: &Bound) -> Result<(), OpError> {
-        let Shape {
-            channels,
-            l2_heads,
-            stride,
-        } = self.shape;
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, t: &Bound) -> Result<(), OpError> {
         let (launches, n_seq) = if self.steps {
             (self.n_seq(), 1)
         } else {
             (1, self.n_seq())
         };
         let bias = match self.bias {
-            Some(_) => t.ptr::<bf16>("bias")?,
-            None => std::ptr::null(),
+            Some(_) => DevPtr::new(t.ptr_mut("bias")?),
+            None => DevPtr::NULL,
         };
         for i in 0..launches {
-            let args = (
-                t.ptr("x")?,
-                t.ptr("w")?,
+            let call = GdnConvCall {
+                x: DevPtr::new(t.ptr_mut("x")?),
+                w: DevPtr::new(t.ptr_mut("w")?),
                 bias,
-                t.ptr_mut("state")?,
-                t.ptr::<i32>("state_in")?.wrapping_add(i),
-                t.ptr::<i32>("state_out")?.wrapping_add(i),
-                t.ptr::<i32>("cu_seqlens")?.wrapping_add(i),
-                t.ptr_mut("y")?,
-                n_seq as u32,
-                channels as u32,
-                stride as u32,
-                l2_heads as u32,
-            );
-            let grid = grid(self.n_tok() as u32, n_seq as u32, channels as u32);
-            device.launch(stream, &gdn_conv::KERNEL, LaunchDims::new(grid, THREADS), args)?;
+                state: DevPtr::new(t.ptr_mut("state")?),
+                state_in: DevPtr::new(t.ptr_mut("state_in")?).add(i),
+                state_out: DevPtr::new(t.ptr_mut("state_out")?).add(i),
+                cu_seqlens: DevPtr::new(t.ptr_mut("cu_seqlens")?).add(i),
+                y: DevPtr::new(t.ptr_mut("y")?),
+                n_tok: self.n_tok() as u32,
+                n_seq: n_seq as u32,
+                channels: self.shape.channels as u32,
+                x_stride: self.shape.stride as u32,
+                l2_heads: self.shape.l2_heads as u32,
+            };
+            call.launch(device, stream, config)?;
         }
         Ok(())
     }

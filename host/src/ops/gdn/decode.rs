@@ -1,11 +1,12 @@
 //! `gdn_decode`: steps of the recurrence, one or several tokens a sequence.
 
 use half::bf16;
-use kernels_gpu::gdn_decode::{Args, THREADS, gdn_decode, gdn_decode_fused, grid};
+use kernels_gpu::gdn_decode::{THREADS, gdn_decode, gdn_decode_fused, grid};
 
-use super::{FUSED, HEAD_AXES, Mixer, STATE, VALUES, check_heads, heads, is_fused, one_in};
+use super::{FUSED, GdnDecodeCall, HEAD_AXES, Mixer, STATE, VALUES, check_heads, heads, one_in};
 use crate::cost::{Math, Work};
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -29,6 +30,14 @@ fn case(name: &str, [n_seq, n_tok]: [u64; 2], [k_heads, v_heads, head_map]: [u64
         ("head_map", head_map),
     ];
     Case::of::<GdnDecode>("random", name, &dims, values)
+}
+
+/// Refuses more tokens than a kernel counts.
+pub(super) fn check_tokens(n_seq: u64, n_tok: u64) -> Result<(), String> {
+    if n_seq * n_tok >= 1 << 31 {
+        return Err(format!("n_seq = {n_seq}, n_tok = {n_tok}: 2^31 tokens or more"));
+    }
+    Ok(())
 }
 
 impl Spec for GdnDecode {
@@ -59,11 +68,7 @@ impl Spec for GdnDecode {
     fn check(dims: &Dims) -> Result<(), String> {
         check_heads(dims)?;
         dims.check_product(&["n_seq", "n_tok", "v_heads"], 4 * STATE as u64)?;
-        let (n_seq, n_tok) = (dims.u64("n_seq"), dims.u64("n_tok"));
-        if n_seq * n_tok >= 1 << 31 {
-            return Err(format!("n_seq = {n_seq}, n_tok = {n_tok}: 2^31 tokens or more"));
-        }
-        Ok(())
+        check_tokens(dims.u64("n_seq"), dims.u64("n_tok"))
     }
 
     fn edge_cases() -> Vec<Case> {
@@ -228,20 +233,11 @@ impl Problem for Data {
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str, t: &Bound) -> Result<(), OpError> {
-        let fused = is_fused(GdnDecode::NAME, config)?;
-        if self.x.n == 0 {
-            return Ok(());
-        }
-        let kernel = if fused {
-            &gdn_decode_fused::KERNEL
-        } else {
-            &gdn_decode::KERNEL
-        };
         let (launches, n_tok) = if self.steps { (self.n_tok, 1) } else { (1, self.n_tok) };
-        let heads = self.x.heads;
+        let (heads, stride) = (self.x.heads, self.x.stride as u32);
         for i in 0..launches {
             let p = self.x.bound(t, i)?;
-            let args = Args {
+            let call = GdnDecodeCall {
                 q: p.q,
                 k: p.k,
                 v: p.v,
@@ -251,21 +247,20 @@ impl Problem for Data {
                 b: p.b,
                 a_log: p.a_log,
                 dt_bias: p.dt_bias,
-                state: t.ptr_mut("state")?,
-                state_in: t.ptr::<i32>("state_in")?.wrapping_add(i),
-                state_out: t.ptr::<i32>("state_out")?.wrapping_add(i),
-                o: t.ptr_mut::<bf16>("o")?.wrapping_add(i * heads.values * D),
-                scale: Mixer::scale(),
+                state: DevPtr::new(t.ptr_mut("state")?),
+                state_in: DevPtr::new(t.ptr_mut("state_in")?).add(i),
+                state_out: DevPtr::new(t.ptr_mut("state_out")?).add(i),
+                o: DevPtr::new(t.ptr_mut("o")?).add(i * heads.values * D),
+                n_seq: self.n_seq as u32,
                 n_tok: n_tok as u32,
                 k_heads: heads.keys as u32,
                 v_heads: heads.values as u32,
-                head_map: heads.modulo.into(),
-                q_stride: self.x.stride as u32,
-                k_stride: self.x.stride as u32,
-                v_stride: self.x.stride as u32,
+                modulo: heads.modulo,
+                q_stride: stride,
+                k_stride: stride,
+                v_stride: stride,
             };
-            let dims = LaunchDims::new(grid(self.n_seq as u32, heads.values as u32), THREADS);
-            device.launch(stream, kernel, dims, (args,))?;
+            call.launch(device, stream, config)?;
         }
         Ok(())
     }

@@ -3,8 +3,10 @@
 use half::bf16;
 use kernels_gpu::gdn_gates::{THREADS, gdn_gates, grid};
 
+use super::GdnGatesCall;
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes, sample};
@@ -16,6 +18,14 @@ pub struct GdnGates;
 
 fn case(name: &str, n_tok: u64, v_heads: u64, values: Values) -> Case {
     Case::of::<GdnGates>("random", name, &[("n_tok", n_tok), ("v_heads", v_heads)], values)
+}
+
+/// Refuses more gates than a kernel counts.
+pub(super) fn check_count(n_tok: u64, v_heads: u64) -> Result<(), String> {
+    if n_tok * v_heads >= 1 << 31 {
+        return Err(format!("n_tok = {n_tok}, v_heads = {v_heads}: 2^31 gates or more"));
+    }
+    Ok(())
 }
 
 impl Spec for GdnGates {
@@ -37,11 +47,7 @@ impl Spec for GdnGates {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
-        let (n_tok, v_heads) = (dims.u64("n_tok"), dims.u64("v_heads"));
-        if n_tok * v_heads >= 1 << 31 {
-            return Err(format!("n_tok = {n_tok}, v_heads = {v_heads}: 2^31 gates or more"));
-        }
-        Ok(())
+        check_count(dims.u64("n_tok"), dims.u64("v_heads"))
     }
 
     fn edge_cases() -> Vec<Case> {
@@ -110,26 +116,22 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, t: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let (n_tok, v_heads) = (self.n_tok as u32, self.v_heads as u32);
-        let b = t.ptr::<bf16>("ba")?;
-        let args = (
-            b.wrapping_add(self.v_heads),
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, t: &Bound) -> Result<(), OpError> {
+        let b = DevPtr::new(t.ptr_mut("ba")?);
+        let stride = 2 * self.v_heads as u32;
+        let call = GdnGatesCall {
+            a: b.add(self.v_heads),
             b,
-            t.ptr("a_log")?,
-            t.ptr("dt_bias")?,
-            t.ptr_mut("g")?,
-            t.ptr_mut("beta")?,
-            n_tok,
-            v_heads,
-            2 * v_heads,
-            2 * v_heads,
-        );
-        let dims = LaunchDims::new(grid(n_tok, v_heads), THREADS);
-        Ok(device.launch(stream, &gdn_gates::KERNEL, dims, args)?)
+            a_log: DevPtr::new(t.ptr_mut("a_log")?),
+            dt_bias: DevPtr::new(t.ptr_mut("dt_bias")?),
+            g: DevPtr::new(t.ptr_mut("g")?),
+            beta: DevPtr::new(t.ptr_mut("beta")?),
+            n_tok: self.n_tok as u32,
+            v_heads: self.v_heads as u32,
+            a_stride: stride,
+            b_stride: stride,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

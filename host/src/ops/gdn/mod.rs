@@ -1,10 +1,14 @@
 //! Gated delta net: convolution, gates, steps (decode) and chunks (prefill). What the two forms of the recurrence share is here.
 
+mod call;
+mod call_recurrence;
 pub mod conv;
 pub mod decode;
 pub mod gates;
 pub mod prefill;
 
+pub use call::{GdnConvCall, GdnGatesCall};
+pub use call_recurrence::{GdnDecodeCall, GdnPrefillCall, chunks_bytes};
 pub use conv::GdnConv;
 pub use decode::GdnDecode;
 pub use gates::GdnGates;
@@ -13,6 +17,7 @@ pub use prefill::GdnPrefill;
 use half::bf16;
 use std::ops::Range;
 
+use crate::device::DevPtr;
 use crate::op::OpError;
 use crate::op::Values;
 use crate::op::data::Draw;
@@ -47,13 +52,7 @@ const HEAD_AXES: [Axis; 4] = [
 ];
 
 fn check_heads(dims: &Dims) -> Result<(), String> {
-    let (k, v) = (dims.u64("k_heads"), dims.u64("v_heads"));
-    if !v.is_multiple_of(k) {
-        return Err(format!("v_heads = {v} is no multiple of k_heads = {k}"));
-    }
-    if v > 65_535 {
-        return Err(format!("v_heads = {v}: at most 65535"));
-    }
+    check_head_counts(dims.u64("k_heads"), dims.u64("v_heads"))?;
     if dims.u64("head_dim") != D as u64 {
         let d = dims.u64("head_dim");
         return Err(format!(
@@ -66,6 +65,17 @@ fn check_heads(dims: &Dims) -> Result<(), String> {
             "head_map = {map}: 0 (h / (v_heads / k_heads)) or 1 (h mod k_heads)"
         )),
     }
+}
+
+/// Refuses heads that do not fit each other or a grid.
+fn check_head_counts(k: u64, v: u64) -> Result<(), String> {
+    if k == 0 || v == 0 || !v.is_multiple_of(k) {
+        return Err(format!("v_heads = {v} is no multiple of k_heads = {k}"));
+    }
+    if v > 65_535 {
+        return Err(format!("v_heads = {v}: at most 65535"));
+    }
+    Ok(())
 }
 
 fn heads(dims: &Dims) -> Heads {
@@ -243,20 +253,20 @@ impl Mixer {
         ]
     }
 
-    /// Pointers from token `first` on.
+    /// Addresses from token `first` on.
     fn bound(&self, t: &Bound, first: usize) -> Result<Pointers, OpError> {
-        let q = t.ptr::<bf16>("qkv")?.wrapping_add(first * self.stride);
+        let q = DevPtr::new(t.ptr_mut("qkv")?).add(first * self.stride);
         let gate = first * self.heads.values;
         Ok(Pointers {
             q,
-            k: q.wrapping_add(self.heads.keys * D),
-            v: q.wrapping_add(2 * self.heads.keys * D),
-            g: t.ptr::<f32>("g")?.wrapping_add(gate),
-            beta: t.ptr::<f32>("beta")?.wrapping_add(gate),
-            a: t.ptr::<bf16>("a")?.wrapping_add(gate),
-            b: t.ptr::<bf16>("b")?.wrapping_add(gate),
-            a_log: t.ptr("a_log")?,
-            dt_bias: t.ptr("dt_bias")?,
+            k: q.add(self.heads.keys * D),
+            v: q.add(2 * self.heads.keys * D),
+            g: DevPtr::new(t.ptr_mut("g")?).add(gate),
+            beta: DevPtr::new(t.ptr_mut("beta")?).add(gate),
+            a: DevPtr::new(t.ptr_mut("a")?).add(gate),
+            b: DevPtr::new(t.ptr_mut("b")?).add(gate),
+            a_log: DevPtr::new(t.ptr_mut("a_log")?),
+            dt_bias: DevPtr::new(t.ptr_mut("dt_bias")?),
         })
     }
 
@@ -268,15 +278,15 @@ impl Mixer {
 
 /// A [`Mixer`]'s tensors on the device.
 struct Pointers {
-    q: *const bf16,
-    k: *const bf16,
-    v: *const bf16,
-    g: *const f32,
-    beta: *const f32,
-    a: *const bf16,
-    b: *const bf16,
-    a_log: *const f32,
-    dt_bias: *const f32,
+    q: DevPtr<bf16>,
+    k: DevPtr<bf16>,
+    v: DevPtr<bf16>,
+    g: DevPtr<f32>,
+    beta: DevPtr<f32>,
+    a: DevPtr<bf16>,
+    b: DevPtr<bf16>,
+    a_log: DevPtr<f32>,
+    dt_bias: DevPtr<f32>,
 }
 
 /// An unknown config of an operation with the configs `plain` and [`FUSED`]; whether it is the latter.

@@ -2,14 +2,13 @@
 
 use half::bf16;
 use kernels_gpu::gdn::CHUNK;
-use kernels_gpu::gdn_prefill::{
-    Args, CHUNKS_SHARED_BYTES, CHUNKS_THREADS, chunks_grid, gdn_prefill_chunks, gdn_prefill_chunks_fused,
-    gdn_prefill_state, scratch_bytes, state_grid, state_stages, state_warps,
-};
+use kernels_gpu::gdn_prefill::{gdn_prefill_state, state_grid, state_stages, state_warps};
 
-use super::{FUSED, HEAD_AXES, Mixer, STATE, VALUES, check_heads, heads, is_fused, one_in, sequences};
+use super::{
+    FUSED, GdnPrefillCall, HEAD_AXES, Mixer, STATE, VALUES, check_heads, chunks_bytes, heads, one_in, sequences,
+};
 use crate::cost::{Math, Work};
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, Stream};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -264,7 +263,7 @@ impl Problem for Data {
     fn tensors(&self) -> Vec<Tensor<'_>> {
         let n_slots = self.state.len() / (self.v_heads() * STATE);
         let (head, n_seq) = (("v_head", self.v_heads()), ("n_seq", self.n_seq()));
-        let scratch = scratch_bytes(self.x.n as u32, self.n_seq() as u32, self.v_heads() as u32) as usize;
+        let scratch = chunks_bytes(self.x.n as u32, self.n_seq() as u32, self.v_heads() as u32) as usize;
         let mut all = self.x.tensors();
         all.extend([
             Tensor::input("cu_seqlens", &[("n_seq", self.cu_seqlens.len())], &self.cu_seqlens),
@@ -278,22 +277,15 @@ impl Problem for Data {
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str, t: &Bound) -> Result<(), OpError> {
-        let chunks = match is_fused(GdnPrefill::NAME, config)? {
-            true => &gdn_prefill_chunks_fused::KERNEL,
-            false => &gdn_prefill_chunks::KERNEL,
-        };
         let (launches, n_seq) = if self.steps {
             (self.n_seq(), 1)
         } else {
             (1, self.n_seq())
         };
-        let heads = self.x.heads;
+        let (heads, stride) = (self.x.heads, self.x.stride as u32);
         let p = self.x.bound(t, 0)?;
-        // The simulator has few cores and would always take the largest blocks.
-        let warps = state_warps(n_seq as u32, heads.values as u32, device.info().sms.max(100));
-        let (stages, shared) = state_stages(warps, self.most_shared(device));
         for i in 0..launches {
-            let args = Args {
+            let call = GdnPrefillCall {
                 q: p.q,
                 k: p.k,
                 v: p.v,
@@ -303,31 +295,22 @@ impl Problem for Data {
                 b: p.b,
                 a_log: p.a_log,
                 dt_bias: p.dt_bias,
-                cu_seqlens: t.ptr::<i32>("cu_seqlens")?.wrapping_add(i),
-                chunks: t.ptr_mut("chunks")?,
-                state: t.ptr_mut("state")?,
-                state_in: t.ptr::<i32>("state_in")?.wrapping_add(i),
-                state_out: t.ptr::<i32>("state_out")?.wrapping_add(i),
-                o: t.ptr_mut("o")?,
-                scale: Mixer::scale(),
+                cu_seqlens: DevPtr::new(t.ptr_mut("cu_seqlens")?).add(i),
+                chunks: DevPtr::new(t.ptr_mut("chunks")?),
+                state: DevPtr::new(t.ptr_mut("state")?),
+                state_in: DevPtr::new(t.ptr_mut("state_in")?).add(i),
+                state_out: DevPtr::new(t.ptr_mut("state_out")?).add(i),
+                o: DevPtr::new(t.ptr_mut("o")?),
+                n_tok: self.x.n as u32,
                 n_seq: n_seq as u32,
                 k_heads: heads.keys as u32,
                 v_heads: heads.values as u32,
-                head_map: heads.modulo.into(),
-                stages,
-                q_stride: self.x.stride as u32,
-                k_stride: self.x.stride as u32,
-                v_stride: self.x.stride as u32,
+                modulo: heads.modulo,
+                q_stride: stride,
+                k_stride: stride,
+                v_stride: stride,
             };
-            // Without tokens the states are still handed on.
-            if self.x.n > 0 {
-                let grid = chunks_grid(self.x.n as u32, n_seq as u32, args.v_heads);
-                let dims = LaunchDims::new(grid, CHUNKS_THREADS).shared(CHUNKS_SHARED_BYTES);
-                device.launch(stream, chunks, dims, (args,))?;
-            }
-            let grid = state_grid(n_seq as u32, args.v_heads, warps);
-            let dims = LaunchDims::new(grid, 32 * warps).shared(shared);
-            device.launch(stream, &gdn_prefill_state::KERNEL, dims, (args,))?;
+            call.launch_within(device, stream, config, self.most_shared(device))?;
         }
         Ok(())
     }
