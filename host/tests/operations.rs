@@ -46,6 +46,7 @@ operations! {
     rope
     sample
     silu_mul
+    to_bf16
 }
 
 fn holds(name: &str) {

@@ -47,4 +47,5 @@ mod rows;
 pub mod sample;
 pub mod silu_mul;
 pub mod tile_mma;
+pub mod to_bf16;
 mod unroll;

@@ -69,3 +69,8 @@ pub(crate) fn expect_aligned<T>(op: &str, name: &str, tensor: DevPtr<T>, bytes: 
         "{op}: {name} at {tensor:?}; with rows of this length it has to be at a multiple of {bytes} bytes"
     )))
 }
+
+/// The error of a call whose sizes the kernels of `op` do not take.
+pub(crate) fn refused(op: &str, why: impl fmt::Display) -> OpError {
+    OpError::Shape(format!("{op}: {why}"))
+}

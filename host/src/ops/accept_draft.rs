@@ -3,7 +3,8 @@
 use kernels_gpu::accept_draft::{THREADS, accept_draft};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, expect_plain};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes, sample};
 use crate::op::{Case, OpError, Values};
@@ -84,6 +85,50 @@ impl Spec for AcceptDraft {
     }
 }
 
+/// The number of each sequence's leading drafts that are the tokens chosen at their places, and the token after them.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptDraftCall {
+    /// `[n_seq][max_drafts]`.
+    pub drafts: DevPtr<i32>,
+    /// `[n_seq]`: drafts of each sequence; one outside of 0..=max_drafts counts as the nearest.
+    pub n_drafts: DevPtr<i32>,
+    /// `[n_seq][max_drafts + 1]`: the tokens chosen at the drafts' places, and behind them.
+    pub chosen: DevPtr<i32>,
+    /// `[n_seq]`: how many drafts are right.
+    pub accepted: DevPtr<i32>,
+    /// `[n_seq]`: the token after them.
+    pub next: DevPtr<i32>,
+    /// Sequences.
+    pub n_seq: u32,
+    /// Drafts that a row of `drafts` has room for.
+    pub max_drafts: u32,
+}
+
+impl Call for AcceptDraftCall {
+    fn case(&self) -> Case {
+        let dims = [("n_seq", u64::from(self.n_seq)), ("drafts", u64::from(self.max_drafts))];
+        Case::of::<AcceptDraft>("forward", AcceptDraft::NAME, &dims, Values::Normal)
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        expect_plain(AcceptDraft::NAME, config)?;
+        if self.n_seq == 0 {
+            return Ok(());
+        }
+        let args = (
+            self.drafts.get(),
+            self.n_drafts.get(),
+            self.chosen.get(),
+            self.accepted.get_mut(),
+            self.next.get_mut(),
+            self.n_seq,
+            self.max_drafts,
+        );
+        let dims = LaunchDims::new(self.n_seq.div_ceil(THREADS), THREADS);
+        Ok(device.launch(stream, &accept_draft::KERNEL, dims, args)?)
+    }
+}
+
 /// The data of a case: drafts `[n_seq][most]`, n_drafts `[n_seq]`, chosen `[n_seq][most + 1]`.
 struct Data {
     most: usize,
@@ -104,22 +149,18 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        let n_seq = self.n_drafts.len() as u32;
-        if n_seq == 0 {
-            return Ok(());
-        }
-        let args = (
-            tensors.ptr("drafts")?,
-            tensors.ptr("n_drafts")?,
-            tensors.ptr("chosen")?,
-            tensors.ptr_mut("accepted")?,
-            tensors.ptr_mut("next")?,
-            n_seq,
-            self.most as u32,
-        );
-        let dims = LaunchDims::new(n_seq.div_ceil(THREADS), THREADS);
-        Ok(device.launch(stream, &accept_draft::KERNEL, dims, args)?)
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let ptr = |name: &str| tensors.at::<i32>(name);
+        let call = AcceptDraftCall {
+            drafts: ptr("drafts")?,
+            n_drafts: ptr("n_drafts")?,
+            chosen: ptr("chosen")?,
+            accepted: ptr("accepted")?,
+            next: ptr("next")?,
+            n_seq: self.n_drafts.len() as u32,
+            max_drafts: self.most as u32,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

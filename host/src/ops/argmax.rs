@@ -3,7 +3,8 @@
 use kernels_gpu::argmax::{PART, SHARED_BYTES, THREADS, argmax_fold, argmax_parts, parts};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes, sample};
@@ -70,6 +71,16 @@ fn case(name: &str, n_tok: u64, vocab: u64, values: Values) -> Case {
     Case::of::<Argmax>("random", name, &[("n_tok", n_tok), ("vocab", vocab)], values)
 }
 
+/// Refuses rows without logits, and those of more parts than a launch has blocks for.
+fn check_vocab(vocab: u64) -> Result<(), String> {
+    if vocab == 0 || vocab > u64::from(PART) * 65_535 {
+        return Err(format!(
+            "vocab = {vocab}: from 1 to 65535 parts of {PART} logits are possible"
+        ));
+    }
+    Ok(())
+}
+
 impl Spec for Argmax {
     const NAME: &'static str = "argmax";
     const SUMMARY: &'static str = "the largest logit, at the lowest index of several";
@@ -82,11 +93,7 @@ impl Spec for Argmax {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
-        let vocab = dims.u64("vocab");
-        if vocab > u64::from(PART) * 65_535 {
-            return Err(format!("vocab = {vocab}: 65535 parts of {PART} logits at the most"));
-        }
-        Ok(())
+        check_vocab(dims.u64("vocab"))
     }
 
     fn edge_cases() -> Vec<Case> {
@@ -128,6 +135,48 @@ impl Spec for Argmax {
     }
 }
 
+/// Bytes of the scratch of an [`ArgmaxCall`].
+pub fn scratch_bytes(n_tok: u32, vocab: u32) -> usize {
+    n_tok as usize * parts(vocab) as usize * size_of::<u64>()
+}
+
+/// The token of the largest logit of each row: docs/numerics.md, "Head and sampling".
+#[derive(Clone, Copy, Debug)]
+pub struct ArgmaxCall {
+    /// `[n_tok][vocab]`.
+    pub logits: DevPtr<f32>,
+    /// Scratch of [`scratch_bytes`].
+    pub parts: DevPtr<u64>,
+    /// `[n_tok]`: the results.
+    pub tokens: DevPtr<i32>,
+    /// Rows.
+    pub n_tok: u32,
+    /// Logits of a row.
+    pub vocab: u32,
+}
+
+impl Call for ArgmaxCall {
+    fn case(&self) -> Case {
+        let dims = [("n_tok", u64::from(self.n_tok)), ("vocab", u64::from(self.vocab))];
+        Case::of::<Argmax>("forward", Argmax::NAME, &dims, Values::Normal)
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        expect_plain(Argmax::NAME, config)?;
+        check_vocab(self.vocab.into()).map_err(|why| refused(Argmax::NAME, why))?;
+        if self.n_tok == 0 {
+            return Ok(());
+        }
+        let n_parts = parts(self.vocab);
+        let dims = LaunchDims::new((self.n_tok, n_parts), THREADS).shared(SHARED_BYTES);
+        let args = (self.logits.get(), self.parts.get_mut(), self.vocab);
+        device.launch(stream, &argmax_parts::KERNEL, dims, args)?;
+        let dims = LaunchDims::new(self.n_tok.div_ceil(THREADS / 32), THREADS);
+        let args = (self.parts.get(), self.tokens.get_mut(), self.n_tok, n_parts);
+        Ok(device.launch(stream, &argmax_fold::KERNEL, dims, args)?)
+    }
+}
+
 /// The data of a case.
 struct Data {
     n_tok: usize,
@@ -145,18 +194,15 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let (n_tok, n_parts) = (self.n_tok as u32, parts(self.vocab as u32));
-        let of_rows = tensors.ptr_mut::<u64>("parts")?;
-        let dims = LaunchDims::new((n_tok, n_parts), THREADS).shared(SHARED_BYTES);
-        let args = (tensors.ptr("logits")?, of_rows, self.vocab as u32);
-        device.launch(stream, &argmax_parts::KERNEL, dims, args)?;
-        let dims = LaunchDims::new(n_tok.div_ceil(THREADS / 32), THREADS);
-        let args = (of_rows.cast_const(), tensors.ptr_mut("tokens")?, n_tok, n_parts);
-        Ok(device.launch(stream, &argmax_fold::KERNEL, dims, args)?)
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let call = ArgmaxCall {
+            logits: tensors.at("logits")?,
+            parts: tensors.at("parts")?,
+            tokens: tensors.at("tokens")?,
+            n_tok: self.n_tok as u32,
+            vocab: self.vocab as u32,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 use kernels_gpu::embedding::{THREADS, embedding_bf16, embedding_q8_0, parts};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::{Random, parallel};
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes, sample};
@@ -30,6 +31,14 @@ fn row_bytes(n: u64, dtype_is_q8: bool) -> u64 {
     }
 }
 
+/// Refuses rows of more elements than a launch has blocks for.
+fn check_row(n: u64) -> Result<(), String> {
+    if n > 1 << 25 {
+        return Err(format!("n = {n}: a row has 2^25 elements at the most"));
+    }
+    Ok(())
+}
+
 impl Spec for Embedding {
     const NAME: &'static str = "embedding";
     const SUMMARY: &'static str = "rows of the embedding table, copied (bf16) or dequantised (Q8_0)";
@@ -49,11 +58,7 @@ impl Spec for Embedding {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
-        let n = dims.u64("n");
-        if n > 1 << 25 {
-            return Err(format!("n = {n}: a row has 2^25 elements at the most"));
-        }
-        Ok(())
+        check_row(dims.u64("n"))
     }
 
     fn edge_cases() -> Vec<Case> {
@@ -142,6 +147,64 @@ impl Spec for Embedding {
     }
 }
 
+/// A table on a device.
+#[derive(Clone, Copy, Debug)]
+pub enum EmbeddingTable {
+    /// `[vocab][n]`.
+    Bf16(DevPtr<bf16>),
+    /// GGUF's blocks of Q8_0, `[vocab][ceil(n / 32)][34]`, at an even address.
+    Q8_0(DevPtr<u8>),
+}
+
+/// Rows of a table by number: the embedding of tokens, and the gathering of rows of any tensor. docs/numerics.md, "Head and
+/// sampling".
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddingCall {
+    /// The table, of `vocab` rows of `n`.
+    pub table: EmbeddingTable,
+    /// `[n_tok]`: the row of each token; one outside of the table gives zeros.
+    pub ids: DevPtr<i32>,
+    /// `[n_tok][n]`.
+    pub y: DevPtr<bf16>,
+    /// Tokens.
+    pub n_tok: u32,
+    /// Elements of a row.
+    pub n: u32,
+    /// Rows of the table.
+    pub vocab: u32,
+}
+
+impl Call for EmbeddingCall {
+    fn case(&self) -> Case {
+        let sizes = [self.n_tok, self.n, self.vocab].map(u64::from);
+        let dims = [("n_tok", sizes[0]), ("n", sizes[1]), ("vocab", sizes[2])];
+        let case = Case::of::<Embedding>("forward", Embedding::NAME, &dims, Values::Normal);
+        match self.table {
+            EmbeddingTable::Bf16(_) => case,
+            EmbeddingTable::Q8_0(_) => case.with_dtype("q8_0"),
+        }
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        expect_plain(Embedding::NAME, config)?;
+        let (n, vocab) = (self.n, self.vocab);
+        check_row(n.into()).map_err(|why| refused(Embedding::NAME, why))?;
+        if self.n_tok == 0 || n == 0 {
+            return Ok(());
+        }
+        let dims = LaunchDims::new((self.n_tok, parts(n)), THREADS);
+        let (ids, y) = (self.ids.get(), self.y.get_mut());
+        Ok(match self.table {
+            EmbeddingTable::Bf16(table) => {
+                device.launch(stream, &embedding_bf16::KERNEL, dims, (table.get(), ids, y, n, vocab))?;
+            }
+            EmbeddingTable::Q8_0(table) => {
+                device.launch(stream, &embedding_q8_0::KERNEL, dims, (table.get(), ids, y, n, vocab))?;
+            }
+        })
+    }
+}
+
 /// So many rows of a table are drawn; further ones repeat them.
 const DRAWN_ROWS: usize = 16_381;
 
@@ -177,32 +240,19 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.ids.is_empty() {
-            return Ok(());
-        }
-        let (n, vocab) = (self.n as u32, self.vocab as u32);
-        let dims = LaunchDims::new((self.ids.len() as u32, parts(n)), THREADS);
-        let (ids, y) = (tensors.ptr("ids")?, tensors.ptr_mut("y")?);
-        match &*self.table {
-            Table::Bf16(_) => {
-                device.launch(
-                    stream,
-                    &embedding_bf16::KERNEL,
-                    dims,
-                    (tensors.ptr("table")?, ids, y, n, vocab),
-                )?;
-            }
-            Table::Q8(_) => {
-                device.launch(
-                    stream,
-                    &embedding_q8_0::KERNEL,
-                    dims,
-                    (tensors.ptr("table")?, ids, y, n, vocab),
-                )?;
-            }
-        }
-        Ok(())
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let call = EmbeddingCall {
+            table: match &*self.table {
+                Table::Bf16(_) => EmbeddingTable::Bf16(tensors.at("table")?),
+                Table::Q8(_) => EmbeddingTable::Q8_0(tensors.at("table")?),
+            },
+            ids: tensors.at("ids")?,
+            y: tensors.at("y")?,
+            n_tok: self.ids.len() as u32,
+            n: self.n as u32,
+            vocab: self.vocab as u32,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

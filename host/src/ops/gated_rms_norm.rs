@@ -7,7 +7,8 @@ use kernels_gpu::gated_rms_norm::{self as kernels, LONG_BYTES, THREADS};
 
 use super::rms_norm::{EDGES, Norm, VALUES, check_rows, launch_dims, random_n};
 use crate::cost::Work;
-use crate::device::{Device, Stream};
+use crate::device::{DevPtr, Device, Stream};
+use crate::op::call::{Call, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -122,6 +123,70 @@ impl Spec for GatedRmsNorm {
     }
 }
 
+/// RMSNorm of every head of every token, times silu of its gate: y = x / rms(x) * w * silu(z). The order is docs/numerics.md's,
+/// "Norms". Tensors are of bf16 or f16.
+#[derive(Clone, Copy, Debug)]
+pub struct GatedRmsNormCall<T = bf16> {
+    /// `[n_tok][heads][n]`.
+    pub x: DevPtr<T>,
+    /// The gate, `[n_tok][heads][n]`.
+    pub z: DevPtr<T>,
+    /// `[n]`, the same for every head.
+    pub w: DevPtr<T>,
+    /// `[n_tok][heads][n]`; may be `x`.
+    pub y: DevPtr<T>,
+    /// Tokens.
+    pub n_tok: u32,
+    /// Rows of a token, one after another.
+    pub heads: u32,
+    /// Elements of a row.
+    pub n: u32,
+    /// Elements from a token of `x` to the next.
+    pub x_stride: u32,
+    /// Elements from a token of `z` to the next.
+    pub z_stride: u32,
+    /// Elements from a token of `y` to the next.
+    pub y_stride: u32,
+    /// What is added to the mean of the squares.
+    pub eps: f32,
+}
+
+impl<T: Gated> Call for GatedRmsNormCall<T> {
+    fn case(&self) -> Case {
+        let dims = [
+            ("n_tok", u64::from(self.n_tok)),
+            ("heads", u64::from(self.heads)),
+            ("n", u64::from(self.n)),
+        ];
+        Case::of::<GatedRmsNorm>("forward", GatedRmsNorm::NAME, &dims, Values::Normal).with_dtype(T::DTYPE.name())
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        expect_plain(GatedRmsNorm::NAME, config)?;
+        let (n_tok, heads, n) = (self.n_tok, self.heads, self.n);
+        check_rows(n_tok.into(), heads.into(), n.into()).map_err(|why| refused(GatedRmsNorm::NAME, why))?;
+        if n_tok == 0 || heads == 0 || n == 0 {
+            return Ok(());
+        }
+        let (dims, short) = launch_dims(n_tok as usize * heads as usize, n as usize);
+        let args: Args<T> = (
+            self.x.get(),
+            self.z.get(),
+            self.w.get(),
+            self.y.get_mut(),
+            n_tok,
+            heads,
+            n,
+            self.x_stride,
+            self.z_stride,
+            self.y_stride,
+            self.eps,
+        );
+        let [of_short, of_long] = T::gated();
+        Ok(device.launch(stream, if short { &of_short } else { &of_long }, dims, args)?)
+    }
+}
+
 /// The data of a case: x `[n_tok][heads][n]`, z the same with one more head a token, as in a packed projection.
 struct Data<T> {
     n_tok: usize,
@@ -171,27 +236,23 @@ impl<T: Gated> Problem for Data<T> {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let (dims, short) = launch_dims(self.n_tok * self.heads, self.n);
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let ptr = |name: &str| tensors.at::<T>(name);
         let stride = (self.heads * self.n) as u32;
-        let args: Args<T> = (
-            tensors.ptr("x")?,
-            tensors.ptr("z")?,
-            tensors.ptr("w")?,
-            tensors.ptr_mut("y")?,
-            self.n_tok as u32,
-            self.heads as u32,
-            self.n as u32,
-            stride,
-            stride + self.n as u32,
-            stride,
-            EPS,
-        );
-        let [of_short, of_long] = T::gated();
-        Ok(device.launch(stream, if short { &of_short } else { &of_long }, dims, args)?)
+        let call = GatedRmsNormCall {
+            x: ptr("x")?,
+            z: ptr("z")?,
+            w: ptr("w")?,
+            y: ptr("y")?,
+            n_tok: self.n_tok as u32,
+            heads: self.heads as u32,
+            n: self.n as u32,
+            x_stride: stride,
+            z_stride: stride + self.n as u32,
+            y_stride: stride,
+            eps: EPS,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

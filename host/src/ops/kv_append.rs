@@ -4,12 +4,17 @@ use half::bf16;
 use kernels_gpu::kv_append::{THREADS, kv_append_bf16};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes};
 use crate::op::{Case, OpError, Values};
 use crate::reference::kv_append::{Batch, places};
+
+mod call;
+
+pub use call::KvAppendCall;
 
 /// The operation.
 pub struct KvAppend;
@@ -52,12 +57,7 @@ impl Spec for KvAppend {
 
     fn check(dims: &Dims) -> Result<(), String> {
         dims.check_product(&["n_tok", "kv_heads", "head_dim"], 1)?;
-        let (kv_heads, head_dim) = (dims.u64("kv_heads"), dims.u64("head_dim"));
-        if (2 * kv_heads + 1) * head_dim >= 1 << 31 {
-            return Err(format!(
-                "kv_heads = {kv_heads}, head_dim = {head_dim}: a token has 2^31 elements at the most"
-            ));
-        }
+        call::check_token(dims.u64("kv_heads"), dims.u64("head_dim"))?;
         if dims.u64("past") + dims.u64("n_tok") >= 1 << 31 {
             return Err("past + n_tok: positions are below 2^31".into());
         }
@@ -237,38 +237,32 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        // The first k of the first token, and the first v: inside the tensor.
-        let k = tensors.ptr::<bf16>("qkv")?.wrapping_add(self.head_dim);
-        let v = k.wrapping_add(self.kv_heads * self.head_dim);
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let ptr = |name: &str| tensors.at::<i32>(name);
+        let cache = |name: &str| tensors.at::<bf16>(name);
+        // The first k of the first token, behind a head of q.
+        let k = cache("qkv")?.add(self.head_dim);
         let n_seq = self.seq_lens.len();
         let (launches, each) = if self.one_by_one { (n_seq, 1) } else { (1, n_seq) };
         for s in 0..launches {
-            let args = (
+            let call = KvAppendCall {
                 k,
-                v,
-                tensors.ptr_mut("k_cache")?,
-                tensors.ptr_mut("v_cache")?,
-                tensors.ptr::<i32>("block_table")?.wrapping_add(s * self.max_pages),
-                tensors.ptr::<i32>("cu_seqlens")?.wrapping_add(s),
-                tensors.ptr::<i32>("seq_lens")?.wrapping_add(s),
-                each as u32,
-                self.kv_heads as u32,
-                self.head_dim as u32,
-                self.page as u32,
-                self.max_pages as u32,
-                self.n_pages as u32,
-                self.width() as u32,
-            );
-            device.launch(
-                stream,
-                &kv_append_bf16::KERNEL,
-                LaunchDims::new(self.n_tok as u32, THREADS),
-                args,
-            )?;
+                v: k.add(self.kv_heads * self.head_dim),
+                k_cache: cache("k_cache")?,
+                v_cache: cache("v_cache")?,
+                block_table: ptr("block_table")?.add(s * self.max_pages),
+                cu_seqlens: ptr("cu_seqlens")?.add(s),
+                seq_lens: ptr("seq_lens")?.add(s),
+                n_tok: self.n_tok as u32,
+                n_seq: each as u32,
+                kv_heads: self.kv_heads as u32,
+                head_dim: self.head_dim as u32,
+                page: self.page as u32,
+                max_pages: self.max_pages as u32,
+                n_pages: self.n_pages as u32,
+                stride: self.width() as u32,
+            };
+            call.launch(device, stream, config)?;
         }
         Ok(())
     }

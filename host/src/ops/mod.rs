@@ -15,6 +15,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod sample;
 pub mod silu_mul;
+pub mod to_bf16;
 
 use crate::op::Operation;
 use crate::op::spec::Described;
@@ -46,6 +47,7 @@ pub fn all() -> &'static [&'static dyn Operation] {
         &Described::<rope::Rope>::OP,
         &Described::<sample::Sample>::OP,
         &Described::<silu_mul::SiluMul>::OP,
+        &Described::<to_bf16::ToBf16>::OP,
     ]
 }
 

@@ -6,12 +6,17 @@ use half::{bf16, f16};
 use kernels_gpu::rms_norm::{self as kernels, LONG_BYTES, THREADS, grid, is_short};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::Call;
 use crate::op::data::{Draw, Float, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
 use crate::op::{Case, OpError, Values};
 use crate::reference::{norms, rows::Half};
+
+mod call;
+
+pub use call::RmsNormCall;
 
 /// The operation.
 pub struct RmsNorm;
@@ -41,7 +46,7 @@ type Args<T> = (
 );
 
 /// A dtype of the norms.
-pub(super) trait Norm: Float + Sync {
+pub(super) trait Norm: Float + Sync + std::fmt::Debug {
     /// The reference's name of it.
     const HALF: Half;
     /// The kernel for short rows and the one for long rows.
@@ -299,41 +304,34 @@ impl<T: Norm> Problem for Data<T> {
         all
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let y = tensors.ptr_mut::<T>("y")?;
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let y = tensors.at::<T>("y")?;
+        // In place from the second head of a token on.
         let (x, y) = if self.packed() {
-            // The second head of the first token: inside the tensor.
-            let y = y.wrapping_add(self.n);
-            (y.cast_const(), y)
+            (y.add(self.n), y.add(self.n))
         } else {
-            (tensors.ptr::<T>("x")?, y)
+            (tensors.at("x")?, y)
         };
-        let r = match &self.r {
-            Some(_) => tensors.ptr_mut::<T>("r")?,
-            None => std::ptr::null_mut(),
+        let residual = match &self.r {
+            Some(_) => tensors.at("r")?,
+            None => DevPtr::NULL,
         };
-        let (dims, short) = launch_dims(self.n_tok * self.heads, self.n);
-        let (stride, r_stride) = (self.width() as u32, (self.heads * self.n) as u32);
-        let sizes = (self.n_tok as u32, self.heads as u32, self.n as u32);
-        let args: Args<T> = (
+        let stride = self.width() as u32;
+        let call = RmsNormCall {
             x,
-            r,
-            tensors.ptr("w")?,
+            residual,
+            w: tensors.at("w")?,
             y,
-            sizes.0,
-            sizes.1,
-            sizes.2,
-            stride,
-            r_stride,
-            stride,
-            EPS,
-            u32::from(self.zero_centered),
-        );
-        let [of_short, of_long] = T::kernels();
-        Ok(device.launch(stream, if short { &of_short } else { &of_long }, dims, args)?)
+            n_tok: self.n_tok as u32,
+            heads: self.heads as u32,
+            n: self.n as u32,
+            x_stride: stride,
+            r_stride: (self.heads * self.n) as u32,
+            y_stride: stride,
+            eps: EPS,
+            zero_centered: self.zero_centered,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -4,7 +4,8 @@ use half::bf16;
 use kernels_gpu::rope::{THREADS, rope_bf16, shared_bytes};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -29,6 +30,24 @@ fn case(name: &str, [n_tok, heads, head_dim, rot]: [u64; 4], interleaved: u64, v
         ("interleaved", interleaved),
     ];
     Case::of::<Rope>("random", name, &dims, values)
+}
+
+/// The most elements of a head that are turned: their cosines and sines lie in shared memory.
+const MAX_ROT: u64 = 8192;
+
+/// Refuses what the kernel cannot turn or count.
+fn check_sizes(heads: u64, head_dim: u64, rot: u64) -> Result<(), String> {
+    if !rot.is_multiple_of(2) || rot > head_dim || rot > MAX_ROT {
+        return Err(format!(
+            "rot = {rot}: an even number up to head_dim = {head_dim}, and at the most {MAX_ROT}"
+        ));
+    }
+    if (heads + 1) * head_dim >= 1 << 31 {
+        return Err(format!(
+            "heads = {heads}, head_dim = {head_dim}: a token has 2^31 elements at the most"
+        ));
+    }
+    Ok(())
 }
 
 /// The elements turned: 0 stands for all.
@@ -65,21 +84,10 @@ impl Spec for Rope {
 
     fn check(dims: &Dims) -> Result<(), String> {
         dims.check_product(&["n_tok", "heads", "head_dim"], 1)?;
-        let (rot, head_dim, heads) = (rot(dims), dims.u64("head_dim"), dims.u64("heads"));
-        if !rot.is_multiple_of(2) || rot > head_dim || rot > 8192 {
-            return Err(format!(
-                "rot = {rot}: an even number up to head_dim = {head_dim}, and at the most 8192"
-            ));
-        }
         if dims.u64("interleaved") > 1 {
             return Err(format!("interleaved = {}: it is 0 or 1", dims.u64("interleaved")));
         }
-        if (heads + 1) * head_dim >= 1 << 31 {
-            return Err(format!(
-                "heads = {heads}, head_dim = {head_dim}: a token has 2^31 elements at the most"
-            ));
-        }
-        Ok(())
+        check_sizes(dims.u64("heads"), dims.u64("head_dim"), rot(dims))
     }
 
     fn edge_cases() -> Vec<Case> {
@@ -179,6 +187,65 @@ impl Spec for Rope {
     }
 }
 
+/// The rotary embedding of every head of every token. The order is docs/numerics.md's, "RoPE, KV append".
+#[derive(Clone, Copy, Debug)]
+pub struct RopeCall {
+    /// `[n_tok][heads][head_dim]`: q and k of a packed projection are heads of one call.
+    pub x: DevPtr<bf16>,
+    /// `[n_tok][heads][head_dim]`; may be `x`, with the same stride.
+    pub y: DevPtr<bf16>,
+    /// `[n_tok]`.
+    pub positions: DevPtr<i32>,
+    /// `[rot / 2]`.
+    pub inv_freq: DevPtr<f32>,
+    /// Tokens.
+    pub n_tok: u32,
+    /// Heads of a token, one after another.
+    pub heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+    /// Elements of a head that are turned, the first ones: even, at most `head_dim`.
+    pub rot: u32,
+    /// Pairs are neighbours, in place of (i, i + rot / 2).
+    pub interleaved: bool,
+    /// Elements from a token of `x` to the next.
+    pub x_stride: u32,
+    /// Elements from a token of `y` to the next.
+    pub y_stride: u32,
+}
+
+impl Call for RopeCall {
+    fn case(&self) -> Case {
+        let sizes = [self.n_tok, self.heads, self.head_dim, self.rot].map(u64::from);
+        let case = case(Rope::NAME, sizes, self.interleaved.into(), Values::Normal);
+        let model = "forward".into();
+        Case { model, ..case }
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        expect_plain(Rope::NAME, config)?;
+        let (heads, head_dim, rot) = (self.heads, self.head_dim, self.rot);
+        check_sizes(heads.into(), head_dim.into(), rot.into()).map_err(|why| refused(Rope::NAME, why))?;
+        if self.n_tok == 0 || heads == 0 || head_dim == 0 {
+            return Ok(());
+        }
+        let args = (
+            self.x.get(),
+            self.y.get_mut(),
+            self.positions.get(),
+            self.inv_freq.get(),
+            heads,
+            head_dim,
+            rot,
+            u32::from(self.interleaved),
+            self.x_stride,
+            self.y_stride,
+        );
+        let dims = LaunchDims::new(self.n_tok, THREADS).shared(shared_bytes(rot));
+        Ok(device.launch(stream, &rope_bf16::KERNEL, dims, args)?)
+    }
+}
+
 /// The data of a case: x `[n_tok][heads + 1][head_dim]`, of which the last head is not turned. An even number of heads
 /// is turned in place, an odd one to y `[n_tok][heads][head_dim]`.
 struct Data {
@@ -236,26 +303,22 @@ impl Problem for Data {
         all
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let rot = 2 * self.inv_freq.len() as u32;
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
         let (x_stride, y_stride) = self.widths();
-        let args = (
-            tensors.ptr(if self.in_place() { "y" } else { "x" })?,
-            tensors.ptr_mut("y")?,
-            tensors.ptr("positions")?,
-            tensors.ptr("inv_freq")?,
-            self.heads as u32,
-            self.head_dim as u32,
-            rot,
-            u32::from(self.interleaved),
-            x_stride as u32,
-            y_stride as u32,
-        );
-        let dims = LaunchDims::new(self.n_tok as u32, THREADS).shared(shared_bytes(rot));
-        Ok(device.launch(stream, &rope_bf16::KERNEL, dims, args)?)
+        let call = RopeCall {
+            x: tensors.at(if self.in_place() { "y" } else { "x" })?,
+            y: tensors.at("y")?,
+            positions: tensors.at("positions")?,
+            inv_freq: tensors.at("inv_freq")?,
+            n_tok: self.n_tok as u32,
+            heads: self.heads as u32,
+            head_dim: self.head_dim as u32,
+            rot: 2 * self.inv_freq.len() as u32,
+            interleaved: self.interleaved,
+            x_stride: x_stride as u32,
+            y_stride: y_stride as u32,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

@@ -4,7 +4,8 @@ use kernels_gpu::sample::{SHARED_BYTES, THREADS, sample as kernel};
 
 use super::argmax::{VALUES, edges, logits};
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -36,6 +37,14 @@ fn case(name: &str, [n_tok, vocab]: [u64; 2], [top_k, top_p_milli]: [u64; 2], va
     Case::of::<Sample>("random", name, &dims, values)
 }
 
+/// Refuses rows without logits, and those of too many.
+fn check_vocab(vocab: u64) -> Result<(), String> {
+    if vocab == 0 || vocab > MAX_VOCAB {
+        return Err(format!("vocab = {vocab}: from 1 to {MAX_VOCAB} logits are possible"));
+    }
+    Ok(())
+}
+
 impl Spec for Sample {
     const NAME: &'static str = "sample";
     const SUMMARY: &'static str = "seeded sampling with temperature, top-k and top-p";
@@ -54,9 +63,7 @@ impl Spec for Sample {
 
     fn check(dims: &Dims) -> Result<(), String> {
         let (vocab, milli) = (dims.u64("vocab"), dims.u64("top_p_milli"));
-        if vocab > MAX_VOCAB {
-            return Err(format!("vocab = {vocab}: {MAX_VOCAB} logits at the most"));
-        }
+        check_vocab(vocab)?;
         if milli > 1000 {
             return Err(format!("top_p_milli = {milli}: thousandths, 1000 at the most"));
         }
@@ -143,6 +150,64 @@ impl Spec for Sample {
     }
 }
 
+/// Bytes of the scratch of a [`SampleCall`].
+pub fn scratch_bytes(n_tok: u32, vocab: u32) -> usize {
+    let _ = (n_tok, vocab);
+    0
+}
+
+/// One token of each row of logits, by temperature, top-k, top-p and a seed: docs/numerics.md, "Head and sampling".
+#[derive(Clone, Copy, Debug)]
+pub struct SampleCall {
+    /// `[n_tok][vocab]`.
+    pub logits: DevPtr<f32>,
+    /// `[n_tok]`; the argmax unless above 0.
+    pub temperature: DevPtr<f32>,
+    /// `[n_tok]`; 0 keeps all.
+    pub top_k: DevPtr<u32>,
+    /// `[n_tok]`: ceil(p * 2^24); 2^24 and more keeps all.
+    pub top_p: DevPtr<u32>,
+    /// `[n_tok]`: the key of the random numbers.
+    pub seed: DevPtr<u64>,
+    /// `[n_tok]`: their counter.
+    pub position: DevPtr<i32>,
+    /// Scratch of [`scratch_bytes`].
+    pub scratch: DevPtr<u64>,
+    /// `[n_tok]`: the results.
+    pub tokens: DevPtr<i32>,
+    /// Rows.
+    pub n_tok: u32,
+    /// Logits of a row.
+    pub vocab: u32,
+}
+
+impl Call for SampleCall {
+    fn case(&self) -> Case {
+        let dims = [("n_tok", u64::from(self.n_tok)), ("vocab", u64::from(self.vocab))];
+        Case::of::<Sample>("forward", Sample::NAME, &dims, Values::Normal)
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        expect_plain(Sample::NAME, config)?;
+        check_vocab(self.vocab.into()).map_err(|why| refused(Sample::NAME, why))?;
+        if self.n_tok == 0 {
+            return Ok(());
+        }
+        let args = (
+            self.logits.get(),
+            self.temperature.get(),
+            self.top_k.get(),
+            self.top_p.get(),
+            self.seed.get(),
+            self.position.get(),
+            self.tokens.get_mut(),
+            self.vocab,
+        );
+        let dims = LaunchDims::new(self.n_tok, THREADS).shared(SHARED_BYTES);
+        Ok(device.launch(stream, &kernel::KERNEL, dims, args)?)
+    }
+}
+
 /// The data of a case: a row of logits and of each parameter a token.
 struct Data {
     vocab: usize,
@@ -182,26 +247,28 @@ impl Problem for Data {
             Tensor::input("top_p", &[tokens], &self.top_p),
             Tensor::input("seed", &[tokens], &self.seed),
             Tensor::input("position", &[tokens], &self.position),
+            Tensor::scratch::<u64>(
+                "scratch",
+                &[("word", scratch_bytes(self.n_tok() as u32, self.vocab as u32) / 8)],
+            ),
             Tensor::output::<i32>("tokens", &[tokens]),
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok() == 0 {
-            return Ok(());
-        }
-        let dims = LaunchDims::new(self.n_tok() as u32, THREADS).shared(SHARED_BYTES);
-        let args = (
-            tensors.ptr("logits")?,
-            tensors.ptr("temperature")?,
-            tensors.ptr("top_k")?,
-            tensors.ptr("top_p")?,
-            tensors.ptr("seed")?,
-            tensors.ptr("position")?,
-            tensors.ptr_mut("tokens")?,
-            self.vocab as u32,
-        );
-        Ok(device.launch(stream, &kernel::KERNEL, dims, args)?)
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let call = SampleCall {
+            logits: tensors.at("logits")?,
+            temperature: tensors.at("temperature")?,
+            top_k: tensors.at("top_k")?,
+            top_p: tensors.at("top_p")?,
+            seed: tensors.at("seed")?,
+            position: tensors.at("position")?,
+            scratch: tensors.at("scratch")?,
+            tokens: tensors.at("tokens")?,
+            n_tok: self.n_tok() as u32,
+            vocab: self.vocab as u32,
+        };
+        call.launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

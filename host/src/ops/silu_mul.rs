@@ -4,7 +4,8 @@ use half::bf16;
 use kernels_gpu::silu_mul::{THREADS, VECTOR, grid, silu_mul};
 
 use crate::cost::Work;
-use crate::device::{Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, expect_plain, refused};
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -20,6 +21,16 @@ const SAMPLED_ROWS: usize = 64;
 
 fn case(name: &str, n: u64, n_tok: u64, values: Values) -> Case {
     Case::of::<SiluMul>("random", name, &[("n", n), ("n_tok", n_tok)], values)
+}
+
+/// Refuses more outputs than the kernel counts.
+fn check_threads(n: u64, n_tok: u64) -> Result<(), String> {
+    if n_tok * n.div_ceil(u64::from(VECTOR)) >= 1 << 31 {
+        return Err(format!(
+            "n = {n}, n_tok = {n_tok}: {VECTOR} outputs a thread are 2^31 threads or more"
+        ));
+    }
+    Ok(())
 }
 
 impl Spec for SiluMul {
@@ -41,13 +52,7 @@ impl Spec for SiluMul {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
-        let (n, n_tok) = (dims.u64("n"), dims.u64("n_tok"));
-        if n_tok * n.div_ceil(u64::from(VECTOR)) >= 1 << 31 {
-            return Err(format!(
-                "n = {n}, n_tok = {n_tok}: {VECTOR} outputs a thread are 2^31 threads or more"
-            ));
-        }
-        Ok(())
+        check_threads(dims.u64("n"), dims.u64("n_tok"))
     }
 
     fn edge_cases() -> Vec<Case> {
@@ -94,6 +99,68 @@ impl Spec for SiluMul {
     }
 }
 
+/// y = silu(gate) * up: docs/numerics.md, "Mixture of experts".
+#[derive(Clone, Copy, Debug)]
+pub struct SiluMulCall {
+    /// `[n_tok][n]`.
+    pub gate: DevPtr<bf16>,
+    /// `[n_tok][n]`.
+    pub up: DevPtr<bf16>,
+    /// Elements from a token of `gate` to the next.
+    pub gate_stride: u32,
+    /// Elements from a token of `up` to the next.
+    pub up_stride: u32,
+    /// `[n_tok][n]`, without gaps.
+    pub y: DevPtr<bf16>,
+    /// Tokens.
+    pub n_tok: u32,
+    /// Outputs of a token.
+    pub n: u32,
+}
+
+impl SiluMulCall {
+    /// The call on gate and up that one product made: `gate_up` is `[n_tok][2][n]`, gate first.
+    pub fn of_product(gate_up: DevPtr<bf16>, y: DevPtr<bf16>, n_tok: u32, n: u32) -> Self {
+        let stride = n.saturating_mul(2);
+        Self {
+            gate: gate_up,
+            up: gate_up.add(n as usize),
+            gate_stride: stride,
+            up_stride: stride,
+            y,
+            n_tok,
+            n,
+        }
+    }
+}
+
+impl Call for SiluMulCall {
+    fn case(&self) -> Case {
+        let dims = [("n", u64::from(self.n)), ("n_tok", u64::from(self.n_tok))];
+        Case::of::<SiluMul>("forward", SiluMul::NAME, &dims, Values::Normal)
+    }
+
+    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
+        expect_plain(SiluMul::NAME, config)?;
+        let (n, n_tok) = (u64::from(self.n), u64::from(self.n_tok));
+        check_threads(n, n_tok).map_err(|why| refused(SiluMul::NAME, why))?;
+        if n_tok == 0 || n == 0 {
+            return Ok(());
+        }
+        let args = (
+            self.gate.get(),
+            self.up.get(),
+            self.y.get_mut(),
+            self.n,
+            self.n_tok,
+            self.gate_stride,
+            self.up_stride,
+        );
+        let dims = LaunchDims::new(grid(n, n_tok) as u32, THREADS);
+        Ok(device.launch(stream, &silu_mul::KERNEL, dims, args)?)
+    }
+}
+
 /// The data of a case.
 struct Data {
     n: usize,
@@ -121,18 +188,10 @@ impl Problem for Data {
         ]
     }
 
-    fn launch(&self, device: &Device, stream: &Stream, _: &str, tensors: &Bound) -> Result<(), OpError> {
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let dims = LaunchDims::new(grid(self.n as u64, self.n_tok as u64) as u32, THREADS);
-        let args = (
-            tensors.ptr("gu")?,
-            tensors.ptr_mut("y")?,
-            self.n as u32,
-            self.n_tok as u32,
-        );
-        Ok(device.launch(stream, &silu_mul::KERNEL, dims, args)?)
+    fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let y = tensors.at("y")?;
+        let gate_up = tensors.at("gu")?;
+        SiluMulCall::of_product(gate_up, y, self.n_tok as u32, self.n as u32).launch(device, stream, config)
     }
 
     fn reference(&self) -> Result<Answer, OpError> {

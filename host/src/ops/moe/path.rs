@@ -2,15 +2,15 @@
 //! compared with, launch by launch.
 
 use half::bf16;
-use kernels_gpu::silu_mul;
 
 use super::decode::Data;
 use super::weights::{DOWN, W};
 use super::{MoeCombineCall, MoeGroupedCall, sort};
-use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, Stream};
 use crate::op::OpError;
 use crate::op::call::Call;
 use crate::op::spec::{Answer, Bound, PLAIN, Problem, Tensor};
+use crate::ops::silu_mul::SiluMulCall;
 
 /// The problem of `moe_decode`, done in sorted order.
 pub(super) struct Sorted(pub Data);
@@ -60,11 +60,7 @@ impl Problem for Sorted {
             gather: true,
         };
         gate_up.launch(device, stream, PLAIN)?;
-        let blocks = silu_mul::grid(u64::from(n), u64::from(pairs)) as u32;
-        let ptr = |name: &str| tensors.ptr_mut::<bf16>(name);
-        let args = (ptr("gu")?.cast_const(), ptr("h")?, n, pairs);
-        let dims = LaunchDims::new(blocks, silu_mul::THREADS);
-        device.launch(stream, &silu_mul::silu_mul::KERNEL, dims, args)?;
+        SiluMulCall::of_product(tensors.at("gu")?, tensors.at("h")?, pairs, n).launch(device, stream, PLAIN)?;
         let down = MoeGroupedCall {
             x: tensors.at("h")?,
             w: self.0.down.on(tensors, DOWN)?,
