@@ -151,6 +151,17 @@ impl Device {
         Buffer::new(self, bytes, name)
     }
 
+    /// Free and all bytes of the device's memory; `None` on the simulator, which has the host's.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn memory(&self) -> Result<Option<(u64, u64)>> {
+        match self.backend() {
+            Backend::Cuda(cuda) => cuda.memory().map(|(free, total)| Some((free as u64, total as u64))),
+            Backend::Simt(_) => Ok(None),
+        }
+    }
+
     /// Creates a stream: a queue of work that runs in order.
     ///
     /// # Errors

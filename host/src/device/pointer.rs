@@ -50,6 +50,7 @@ impl<T> DevPtr<T> {
 
     /// So many elements further on. Null stays null.
     #[must_use]
+    #[allow(clippy::should_implement_trait)] // as the standard library's pointers have it
     pub fn add(self, elements: usize) -> Self {
         if self.is_null() {
             return self;

@@ -10,11 +10,16 @@
 //! A new family is one file in [`family`]. The blocks of layers are common to all families; which kernels run is the dispatcher's choice
 //! for each launch of a plan, so that a faster kernel changes no line here.
 
+pub mod caches;
 pub mod config;
+pub mod engine;
 mod error;
 pub mod family;
+pub mod inputs;
 pub mod layout;
+pub mod limits;
 pub mod memory;
+pub mod plan;
 pub mod weights;
 
 pub use error::ModelError;

@@ -194,14 +194,15 @@ impl Call for EmbeddingCall {
         }
         let dims = LaunchDims::new((self.n_tok, parts(n)), THREADS);
         let (ids, y) = (self.ids.get(), self.y.get_mut());
-        Ok(match self.table {
+        match self.table {
             EmbeddingTable::Bf16(table) => {
                 device.launch(stream, &embedding_bf16::KERNEL, dims, (table.get(), ids, y, n, vocab))?;
             }
             EmbeddingTable::Q8_0(table) => {
                 device.launch(stream, &embedding_q8_0::KERNEL, dims, (table.get(), ids, y, n, vocab))?;
             }
-        })
+        }
+        Ok(())
     }
 }
 

@@ -12,21 +12,27 @@ impl Cuda {
         // SAFETY: `pointer` is valid for the write.
         let code = unsafe { ffi::cuMemAlloc_v2(&mut pointer, bytes) };
         // CUDA_ERROR_OUT_OF_MEMORY, and CUDA_ERROR_INVALID_VALUE for sizes past the address space.
-        if code == 2 || code == 1 {
-            let (mut free, mut total) = (0, 0);
-            // SAFETY: both are valid for the write.
-            let asked = unsafe { ffi::cuMemGetInfo_v2(&mut free, &mut total) };
-            if asked == 0 {
-                return Err(DeviceError::OutOfMemory {
-                    name: name.to_string(),
-                    bytes,
-                    free,
-                    total,
-                });
-            }
+        if let (1 | 2, Ok((free, total))) = (code, self.memory()) {
+            return Err(DeviceError::OutOfMemory {
+                name: name.to_string(),
+                bytes,
+                free,
+                total,
+            });
         }
         check("cuMemAlloc", &format!("buffer `{name}` of {bytes} bytes"), code)?;
         Ok(pointer as *mut u8)
+    }
+
+    /// Free and all bytes of the device.
+    pub(in crate::device) fn memory(&self) -> Result<(usize, usize)> {
+        self.make_current()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: both are valid for the write.
+        check("cuMemGetInfo", "the device", unsafe {
+            ffi::cuMemGetInfo_v2(&mut free, &mut total)
+        })?;
+        Ok((free, total))
     }
 
     /// Frees an allocation of [`Cuda::alloc`], waiting for the work that uses it.

@@ -18,6 +18,7 @@ pub enum Naming {
 }
 
 /// One family of models.
+#[allow(clippy::wrong_self_convention)] // they read a config from a file, for the family that is self
 pub trait Family: Sync {
     /// Its name: `qwen3_next`.
     fn name(&self) -> &'static str;

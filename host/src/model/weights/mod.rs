@@ -208,7 +208,7 @@ pub enum MlpWeights {
     /// Dense.
     Dense(DenseWeights),
     /// Experts.
-    Moe(MoeWeights),
+    Moe(Box<MoeWeights>),
 }
 
 /// A layer's weights.
@@ -353,7 +353,7 @@ impl Loader<'_> {
             post_norm: self.vector(&layout.post_norm)?,
             mlp: match &layout.mlp {
                 MlpLayout::Dense(d) => MlpWeights::Dense(self.dense(d)?),
-                MlpLayout::Moe(m) => MlpWeights::Moe(self.moe(m)?),
+                MlpLayout::Moe(m) => MlpWeights::Moe(Box::new(self.moe(m)?)),
             },
         })
     }

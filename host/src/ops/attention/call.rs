@@ -110,7 +110,7 @@ impl<T: Half> AttnCall<T> {
             ("o_row", self.o_row),
         ];
         for (name, stride) in strides {
-            if !stride.is_multiple_of(8) && !(name.starts_with("gate") && self.gate.is_null()) {
+            if !(stride.is_multiple_of(8) || name.starts_with("gate") && self.gate.is_null()) {
                 return Err(format!("{name} = {stride}: no multiple of 8 elements"));
             }
         }

@@ -1,0 +1,85 @@
+//! How much a loaded model is ready for: fixed at load, so that a step takes no memory.
+
+use super::ModelError;
+use super::config::ModelConfig;
+
+/// The most of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sequences of a step, and open at a time.
+    pub max_seqs: u32,
+    /// Tokens of a prefill step.
+    pub chunk: u32,
+    /// Tokens of a sequence that a decode step verifies: 1 and the drafts.
+    pub per_seq: u32,
+    /// Rows of logits of a step.
+    pub max_out: u32,
+    /// Positions of a page: 16, 32 or 64.
+    pub page: u32,
+    /// Pages of a sequence.
+    pub max_pages: u32,
+    /// Pages of the cache.
+    pub n_pages: u32,
+}
+
+impl Limits {
+    /// The most rows of a step.
+    pub fn max_tok(&self) -> u32 {
+        self.chunk.max(self.max_seqs * self.per_seq)
+    }
+
+    /// The most positions of a sequence.
+    pub fn context(&self) -> u32 {
+        self.max_pages * self.page
+    }
+
+    /// Slots for states: each sequence has one for every token of a verification.
+    pub fn slots(&self) -> u32 {
+        self.max_seqs * self.per_seq
+    }
+
+    /// Checks them against each other and the model.
+    ///
+    /// # Errors
+    /// [`ModelError::Request`] with the limit, its value and what would do.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), ModelError> {
+        let range = |what: &str, value: u32, least: u32, most: u32| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(ModelError::Request(format!(
+                "{what} = {value}: it must be from {least} to {most}"
+            )))
+        };
+        range("the number of sequences", self.max_seqs, 1, 4096)?;
+        range("the tokens of a chunk", self.chunk, 64, 65_536)?;
+        range("the tokens of a sequence that a step verifies", self.per_seq, 1, 8)?;
+        range(
+            "the rows of logits of a step",
+            self.max_out,
+            self.max_seqs * self.per_seq,
+            self.max_tok(),
+        )?;
+        if !self.chunk.is_multiple_of(64) {
+            return Err(ModelError::Request(format!(
+                "the tokens of a chunk = {}: it must be a multiple of 64, where the chunks of a gated delta net begin",
+                self.chunk
+            )));
+        }
+        if ![16, 32, 64].contains(&self.page) {
+            return Err(ModelError::Request(format!(
+                "the page = {}: a page has 16, 32 or 64 positions",
+                self.page
+            )));
+        }
+        if self.context() > config.max_positions.next_multiple_of(self.page) {
+            return Err(ModelError::Request(format!(
+                "a context of {} positions: {} was made for {}",
+                self.context(),
+                config.name,
+                config.max_positions
+            )));
+        }
+        range("the pages of the cache", self.n_pages, self.max_pages, 1 << 24)
+    }
+}
