@@ -51,7 +51,7 @@ impl Engine {
     }
 
     /// The image's wanted rows, in order, and how their tokens are chosen.
-    fn set_wanted(&mut self, shape: StepShape, rows: &[Row]) -> Result<(), ModelError> {
+    pub(super) fn set_wanted(&mut self, shape: StepShape, rows: &[Row]) -> Result<(), ModelError> {
         let n_out = shape.n_out as usize;
         let mut out_rows = vec![-1; n_out];
         let (mut temperature, mut top_k, mut top_p) =
