@@ -1,0 +1,47 @@
+//! Llama 2, 3, 3.1, 3.2 and what has their form: attention over whole turned heads, a dense feed-forward.
+
+use serde_json::Value;
+
+use super::hf::Config;
+use super::parts::Parts;
+use super::{Family, Naming, build};
+use crate::model::ModelError;
+use crate::model::config::{Mlp, ModelConfig};
+use crate::model::layout::ModelLayout;
+
+/// The family.
+pub struct Llama;
+
+/// Its name.
+pub const NAME: &str = "llama";
+
+impl Family for Llama {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        &["llama"]
+    }
+
+    fn read_json(&self, name: &str, json: &Value) -> Result<ModelConfig, ModelError> {
+        let config = Config::new(name, json, self.model_types())?;
+        let mixers = config.mixers(None)?;
+        config.model(
+            self.name(),
+            Parts {
+                mlps: vec![Mlp::Dense; mixers.len()],
+                mixers,
+                attention: config.attention(None, 1.0)?,
+                gdn: None,
+                moe: None,
+                zero_centered: false,
+                mtp: false,
+            },
+        )
+    }
+
+    fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {
+        build::layout(config, naming, has)
+    }
+}

@@ -1,0 +1,47 @@
+//! Qwen3, dense: as Llama, with normed q and k heads.
+
+use serde_json::Value;
+
+use super::hf::Config;
+use super::parts::Parts;
+use super::{Family, Naming, build};
+use crate::model::ModelError;
+use crate::model::config::{Attention, Mlp, ModelConfig};
+use crate::model::layout::ModelLayout;
+
+/// The family.
+pub struct Qwen3;
+
+impl Family for Qwen3 {
+    fn name(&self) -> &'static str {
+        "qwen3"
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        &["qwen3"]
+    }
+
+    fn read_json(&self, name: &str, json: &Value) -> Result<ModelConfig, ModelError> {
+        let config = Config::new(name, json, self.model_types())?;
+        let mixers = config.mixers(None)?;
+        config.model(
+            self.name(),
+            Parts {
+                mlps: vec![Mlp::Dense; mixers.len()],
+                mixers,
+                attention: Attention {
+                    qk_norm: true,
+                    ..config.attention(Some(128), 1.0)?
+                },
+                gdn: None,
+                moe: None,
+                zero_centered: false,
+                mtp: false,
+            },
+        )
+    }
+
+    fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {
+        build::layout(config, naming, has)
+    }
+}

@@ -1,0 +1,49 @@
+//! Qwen3.5 and Qwen3.6 with experts (Qwen3.5-35B-A3B, Qwen3.6-35B-A3B): as the dense ones, with routed experts and a shared one.
+
+use serde_json::Value;
+
+use super::hf::Config;
+use super::parts::Parts;
+use super::{Family, Naming, build, qwen3_5};
+use crate::model::ModelError;
+use crate::model::config::{Mlp, ModelConfig};
+use crate::model::layout::ModelLayout;
+
+/// The family.
+pub struct Qwen3_5Moe;
+
+impl Family for Qwen3_5Moe {
+    fn name(&self) -> &'static str {
+        "qwen3_5_moe"
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        &["qwen3_5_moe", "qwen3_5_moe_text"]
+    }
+
+    fn read_json(&self, name: &str, json: &Value) -> Result<ModelConfig, ModelError> {
+        let config = Config::new(name, json, self.model_types())?;
+        let mixers = config.mixers(Some(4))?;
+        let moe = config.moe(true, true)?;
+        if !moe.normalise {
+            let message = "false: this family's router always normalises";
+            return Err(config.text.error("norm_topk_prob", message));
+        }
+        config.model(
+            self.name(),
+            Parts {
+                mlps: vec![Mlp::Moe; mixers.len()],
+                mixers,
+                attention: qwen3_5::attention(&config)?,
+                gdn: Some(config.gdn()?),
+                moe: Some(moe),
+                zero_centered: true,
+                mtp: qwen3_5::mtp(&config)?,
+            },
+        )
+    }
+
+    fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {
+        build::layout(config, naming, has)
+    }
+}
