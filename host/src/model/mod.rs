@@ -15,6 +15,7 @@ pub mod config;
 pub mod engine;
 mod error;
 pub mod family;
+pub mod files;
 pub mod inputs;
 pub mod layout;
 pub mod limits;
