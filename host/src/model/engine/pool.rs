@@ -54,12 +54,7 @@ impl Pool {
         use std::collections::btree_map::Entry as Slot;
         Ok(match self.entries.entry(shape) {
             Slot::Occupied(entry) => entry.into_mut(),
-            Slot::Vacant(slot) => slot.insert(Entry {
-                plan: Plan::new(context, shape)?,
-                graph: None,
-                failed: None,
-                warm: false,
-            }),
+            Slot::Vacant(slot) => slot.insert(Entry::new(Plan::new(context, shape)?)),
         })
     }
 
@@ -72,58 +67,66 @@ impl Pool {
         stream: &Stream,
         graphs: bool,
     ) -> Result<(), ModelError> {
-        let entry = self.entry(context, shape)?;
-        if !graphs {
-            entry.warm = true;
-            return entry.plan.launch(device, stream);
+        self.entry(context, shape)?.run(device, stream, graphs)
+    }
+
+    /// What has become of every step's graph.
+    pub fn states(&self) -> Vec<(StepShape, GraphState)> {
+        self.entries
+            .iter()
+            .map(|(shape, entry)| (*shape, entry.state()))
+            .collect()
+    }
+}
+
+impl Entry {
+    fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            graph: None,
+            failed: None,
+            warm: false,
         }
-        if entry.graph.is_none() && entry.failed.is_none() && entry.warm {
+    }
+
+    fn run(&mut self, device: &Device, stream: &Stream, graphs: bool) -> Result<(), ModelError> {
+        if graphs && self.graph.is_none() && self.failed.is_none() && self.warm {
             let mut error = None;
             let captured = device.capture(stream, || {
-                entry.plan.launch(device, stream).map_err(|e| {
+                self.plan.launch(device, stream).map_err(|e| {
                     let text = e.to_string();
                     error = Some(text.clone());
                     crate::device::DeviceError::Capture(text)
                 })
             });
             match captured {
-                Ok(graph) => entry.graph = Some(graph),
+                Ok(graph) => self.graph = Some(graph),
                 Err(e) => {
                     let why = error.unwrap_or_else(|| e.to_string());
-                    tracing::warn!(step = shape.label(), "no graph, the step runs launch by launch: {why}");
-                    entry.failed = Some(why);
+                    tracing::warn!(
+                        step = self.plan.shape.label(),
+                        "no graph, the step runs launch by launch: {why}"
+                    );
+                    self.failed = Some(why);
                 }
             }
         }
-        entry.warm = true;
-        match &entry.graph {
+        self.warm = true;
+        match self.graph.as_ref().filter(|_| graphs) {
             Some(graph) => Ok(graph.launch(stream)?),
-            None => entry.plan.launch(device, stream),
+            None => self.plan.launch(device, stream),
         }
     }
 
-    /// What has become of every step's graph.
-    pub fn states(&self) -> Vec<(StepShape, GraphState)> {
-        let state = |entry: &Entry| match (&entry.graph, &entry.failed) {
+    fn state(&self) -> GraphState {
+        match (&self.graph, &self.failed) {
             (Some(graph), _) => GraphState::Captured(graph.nodes()),
             (None, Some(why)) => GraphState::Failed(why.clone()),
             (None, None) => GraphState::None,
-        };
-        self.entries
-            .iter()
-            .map(|(shape, entry)| (*shape, state(entry)))
-            .collect()
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_filled_up() {
-        assert_eq!(buckets(6), [1, 2, 4, 6]);
-        assert_eq!(buckets(1), [1]);
-        assert_eq!((bucket(0, 8), bucket(3, 8), bucket(5, 6), bucket(8, 8)), (1, 4, 6, 8));
-    }
-}
+#[path = "pool_tests.rs"]
+mod tests;
