@@ -256,11 +256,19 @@ pub struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    /// The whole layer on routed tokens x `[n_tok][k]`: sort, gate and up, silu, down, combine. Gives `[n_tok][k]`.
+    /// The whole layer on routed tokens x `[n_tok][k]`: sort, gate and up, silu, down, combine, with the shared expert if there is
+    /// one (logits, output). Gives `[n_tok][k]`.
     ///
     /// # Errors
     /// A tensor that does not have its shape.
-    pub fn forward(&self, x: &[bf16], ids: &[i32], weights: &[f32], n_tok: usize) -> Result<Vec<bf16>, ReferenceError> {
+    pub fn forward(
+        &self,
+        x: &[bf16],
+        ids: &[i32],
+        weights: &[f32],
+        shared: Option<(&[f32], &[bf16])>,
+        n_tok: usize,
+    ) -> Result<Vec<bf16>, ReferenceError> {
         let Layer {
             gate_up,
             down,
@@ -289,7 +297,8 @@ impl Layer<'_> {
             k: n,
             gather: false,
         };
-        combine(&back.whole()?, weights, Extras::default(), n_tok, top_k, k)
+        let residual = None;
+        combine(&back.whole()?, weights, Extras { shared, residual }, n_tok, top_k, k)
     }
 }
 

@@ -248,19 +248,29 @@ fn a_layer_with_its_slots_in_another_order_gives_other_bytes_and_its_tokens_do_n
     };
     let (x, ids) = (halves(3, 2 * k, 1.0), [3, 1, 0, 1, 2, 3]);
     let weights = [0.5, 0.3, 0.2, 0.6, 0.3, 0.1];
-    let y = layer.forward(&x, &ids, &weights, 2).unwrap();
+    let y = layer.forward(&x, &ids, &weights, None, 2).unwrap();
     assert!(y.iter().any(|y| y.to_f32() != 0.0));
+    // With routed experts that weigh nothing, the shared one alone is left.
+    let (gate, shared) = ([0.5, -1.5], halves(4, 2 * k, 1.0));
+    let alone = layer.forward(&x, &ids, &[0.0; 6], Some((&gate, &shared)), 2).unwrap();
+    for (i, y) in alone.iter().enumerate() {
+        let wanted = shared[i].to_f64() / (1.0 + f64::from(-gate[i / k]).exp());
+        assert!(
+            (y.to_f64() - wanted).abs() <= wanted.abs() * 2f64.powi(-8),
+            "{i}: {y} for {wanted}"
+        );
+    }
     for token in 0..2 {
         let (slots, row) = (token * top_k..(token + 1) * top_k, token * k..(token + 1) * k);
         let alone = layer
-            .forward(&x[row.clone()], &ids[slots.clone()], &weights[slots], 1)
+            .forward(&x[row.clone()], &ids[slots.clone()], &weights[slots], None, 1)
             .unwrap();
         assert_eq!(alone, y[row]);
     }
     let differs = (0..50).any(|seed| {
         let x = halves(10 + seed, k, 1.0);
-        let forward = layer.forward(&x, &[3, 1, 0], &[0.5, 0.3, 0.2], 1).unwrap();
-        forward != layer.forward(&x, &[0, 1, 3], &[0.2, 0.3, 0.5], 1).unwrap()
+        let forward = layer.forward(&x, &[3, 1, 0], &[0.5, 0.3, 0.2], None, 1).unwrap();
+        forward != layer.forward(&x, &[0, 1, 3], &[0.2, 0.3, 0.5], None, 1).unwrap()
     });
     assert!(differs);
 }

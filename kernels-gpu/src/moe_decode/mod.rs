@@ -1,4 +1,5 @@
-//! MoE for a few tokens, without permutation: `y[t] = sum_s w[t][s] * down_e(silu(gate_e(x[t])) * up_e(x[t]))`, e = `ids[t][s]`.
+//! MoE for a few tokens, without permutation: `y[t] = sum_s w[t][s] * down_e(silu(gate_e(x[t])) * up_e(x[t]))`, e = `ids[t][s]`, plus
+//! `sigmoid(gate[t]) * shared[t]` where there is a shared expert.
 //!
 //! | tensor | shape | dtype |
 //! | --- | --- | --- |
@@ -7,6 +8,8 @@
 //! | gate_up | `[E][2 n][k]`, an expert's n rows of gate, then its n rows of up | bf16, or NVFP4 |
 //! | down | `[E][k][n]` | bf16, or NVFP4 |
 //! | h | `[n_tok * top_k][n]`, scratch | bf16 |
+//! | gate | `[n_tok]`, the shared expert's logit; unused without it | f32 |
+//! | shared | `[n_tok][k]`, the shared expert's output; null without it | bf16 |
 //! | y | `[n_tok][k]` | bf16 |
 //!
 //! NVFP4 rows of K values are K / 2 bytes of E2M1 codes and K / 16 bytes of E4M3 scales; `[E]` f32 tensor scales, multiplied by
@@ -14,8 +17,8 @@
 //!
 //! # Canonical order
 //! docs/numerics.md, "Mixture of experts": the MMA chain over all of k for gate and up, each rounded to bf16; bf16(silu * up);
-//! the MMA chain over all of n, rounded to bf16; then the combine in slot order. So the bytes are those of router, sort,
-//! grouped, `silu_mul` and combine (level L3). A pair whose id is no expert counts as +0, as there.
+//! the MMA chain over all of n, rounded to bf16; then the combine in slot order, the shared expert last, and one rounding. So the
+//! bytes are those of router, sort, grouped, `silu_mul` and combine (level L3). A pair whose id is no expert counts as +0, as there.
 //!
 //! # How
 //! Two launches. [`fn@moe_decode_gate_up_bf16`]: a block of two warps makes 16 values of h of one pair, one warp the gate's, one
@@ -145,6 +148,13 @@ unsafe fn product<W: Weights>(w: W, expert: u32, first: u32, end: u32, rows: u32
     [round(sums[0]), round(sums[1])]
 }
 
+/// The shared expert of a launch, or none (null output).
+#[derive(Clone, Copy)]
+struct Shared {
+    gate: *const f32,
+    output: *const bf16,
+}
+
 /// Sizes of a launch.
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -202,10 +212,26 @@ unsafe fn gate_up<W: Weights>(x: *const u16, ids: *const i32, w: W, h: *mut bf16
 /// # Safety
 /// The tensors have the shapes of the module's table.
 #[inline(always)]
-unsafe fn down<W: Weights>(h: *const u16, ids: *const i32, weights: *const f32, w: W, y: *mut bf16, sizes: Sizes) {
+unsafe fn down<W: Weights>(
+    h: *const u16,
+    ids: *const i32,
+    weights: *const f32,
+    w: W,
+    extra: Shared,
+    y: *mut bf16,
+    sizes: Sizes,
+) {
     let Sizes { experts, top_k, n, k } = sizes;
     let (token, first) = (thread::block_idx_y() as usize, thread::block_idx_x() * ROWS);
     let (tid, lane) = (thread::thread_idx_x(), warp::lane_id());
+    let out = token * k as usize + (first + tid) as usize;
+    let adds_up = tid < ROWS && first + tid < k;
+    // Loaded while the products are made.
+    let (mut gate, mut value) = (0.0, bf16::ZERO);
+    if adds_up && !extra.output.is_null() {
+        // SAFETY: the token and the output exist.
+        unsafe { (gate, value) = (mem::load(extra.gate.add(token)), mem::load(extra.output.add(out))) };
+    }
     let products = shared::dynamic::<f32>();
     let mut slot = tid / 32;
     while slot < top_k {
@@ -224,7 +250,7 @@ unsafe fn down<W: Weights>(h: *const u16, ids: *const i32, weights: *const f32, 
         slot += DOWN_THREADS / 32;
     }
     thread::sync_threads();
-    if tid < ROWS && first + tid < k {
+    if adds_up {
         let mut acc = 0.0;
         let mut slot = 0;
         while slot < top_k {
@@ -233,13 +259,11 @@ unsafe fn down<W: Weights>(h: *const u16, ids: *const i32, weights: *const f32, 
             acc = float::fma(weight, products.add(slot * ROWS + tid).load(), acc);
             slot += 1;
         }
+        if !extra.output.is_null() {
+            acc = float::fma(exact::sigmoid(gate), float::bf16_to_f32(value), acc);
+        }
         // SAFETY: the token and the output exist.
-        unsafe {
-            mem::store(
-                y.add(token * k as usize + (first + tid) as usize),
-                float::f32_to_bf16(acc),
-            )
-        };
+        unsafe { mem::store(y.add(out), float::f32_to_bf16(acc)) };
     }
 }
 
@@ -291,7 +315,7 @@ pub unsafe fn moe_decode_gate_up_nvfp4(
     unsafe { gate_up(x, ids, w, h, Sizes { experts, top_k, n, k }) }
 }
 
-/// y from h and bf16 weights. Grid: x over blocks of [`ROWS`] of k, y over tokens.
+/// y from h and bf16 weights, and the shared expert where `shared` is not null. Grid: x over blocks of [`ROWS`] of k, y over tokens.
 ///
 /// # Safety
 /// The tensors have the shapes of the module's table, on the device; the launch has [`down_shared`].
@@ -301,14 +325,17 @@ pub unsafe fn moe_decode_down_bf16(
     ids: *const i32,
     weights: *const f32,
     w: *const u16,
+    gate: *const f32,
+    shared: *const bf16,
     y: *mut bf16,
     experts: u32,
     top_k: u32,
     n: u32,
     k: u32,
 ) {
+    let extra = Shared { gate, output: shared };
     // SAFETY: the caller's promise.
-    unsafe { down(h, ids, weights, w, y, Sizes { experts, top_k, n, k }) }
+    unsafe { down(h, ids, weights, w, extra, y, Sizes { experts, top_k, n, k }) }
 }
 
 /// y from h and NVFP4 weights; `divide`: by the tensor scale. Otherwise as [`fn@moe_decode_down_bf16`].
@@ -324,6 +351,8 @@ pub unsafe fn moe_decode_down_nvfp4(
     scales: *const u8,
     tensor: *const f32,
     divide: u32,
+    gate: *const f32,
+    shared: *const bf16,
     y: *mut bf16,
     experts: u32,
     top_k: u32,
@@ -337,6 +366,7 @@ pub unsafe fn moe_decode_down_nvfp4(
         tensor,
         divide,
     };
+    let extra = Shared { gate, output: shared };
     // SAFETY: the caller's promise.
-    unsafe { down(h, ids, weights, w, y, Sizes { experts, top_k, n, k }) }
+    unsafe { down(h, ids, weights, w, extra, y, Sizes { experts, top_k, n, k }) }
 }

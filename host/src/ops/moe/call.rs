@@ -56,6 +56,7 @@ impl Call for MoeDecodeCall {
             ("n", u64::from(self.n)),
             ("k", u64::from(self.k)),
             ("nvfp4", self.gate_up.format()),
+            ("shared", u64::from(!self.shared.is_null())),
         ];
         Case::of::<MoeDecode>(MODEL, MoeDecode::NAME, &dims, Values::Normal)
     }
@@ -125,13 +126,14 @@ impl MoeDecodeCall {
             self.weights.get(),
             self.y.get_mut(),
         );
+        let (gate, shared) = (self.shared_gate.get(), self.shared.get());
         let Self {
             experts, top_k, n, k, ..
         } = *self;
         let dims = LaunchDims::new((k.div_ceil(ROWS), self.n_tok), DOWN_THREADS).shared(down_shared(top_k));
         match self.down {
             ExpertWeights::Bf16(w) => {
-                let args = (h, ids, weights, w.cast().get(), y, experts, top_k, n, k);
+                let args = (h, ids, weights, w.cast().get(), gate, shared, y, experts, top_k, n, k);
                 device.launch(stream, &moe_decode_down_bf16::KERNEL, dims, args)?;
             }
             ExpertWeights::Nvfp4 {
@@ -141,7 +143,9 @@ impl MoeDecodeCall {
                 convention,
             } => {
                 let (codes, scales, tensor, divide) = (codes.get(), scales.get(), tensor.get(), convention.divide());
-                let args = (h, ids, weights, codes, scales, tensor, divide, y, experts, top_k, n, k);
+                let args = (
+                    h, ids, weights, codes, scales, tensor, divide, gate, shared, y, experts, top_k, n, k,
+                );
                 device.launch(stream, &moe_decode_down_nvfp4::KERNEL, dims, args)?;
             }
         }

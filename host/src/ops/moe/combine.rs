@@ -240,17 +240,13 @@ struct Data {
 impl Data {
     /// One token's data.
     fn token(&self, token: usize) -> Data {
-        fn row<T: Copy>(all: &[T], token: usize, width: usize) -> Vec<T> {
-            all.get(token * width..(token + 1) * width)
-                .map_or(Vec::new(), <[T]>::to_vec)
-        }
         Data {
             n_tok: 1,
-            x: row(&self.x, token, self.top_k * self.n),
-            weights: row(&self.weights, token, self.top_k),
-            gate: row(&self.gate, token, 1),
-            shared: row(&self.shared, token, self.n),
-            residual: row(&self.residual, token, self.n),
+            x: super::row(&self.x, token, self.top_k * self.n),
+            weights: super::row(&self.weights, token, self.top_k),
+            gate: super::row(&self.gate, token, 1),
+            shared: super::row(&self.shared, token, self.n),
+            residual: super::row(&self.residual, token, self.n),
             ..*self
         }
     }

@@ -24,10 +24,10 @@ pub struct MoeDecode;
 /// The most tokens: beyond, the sorted path reads each expert once and not once a token.
 pub(super) const MAX_TOKENS: u64 = 16;
 
-/// `[n_tok, experts, top_k, n, k]`, then nvfp4.
-fn case(name: &str, sizes: [u64; 5], nvfp4: u64, values: Values) -> Case {
-    let names = ["n_tok", "experts", "top_k", "n", "k", "nvfp4"];
-    let all: Vec<(&str, u64)> = names.into_iter().zip(sizes.into_iter().chain([nvfp4])).collect();
+/// `[n_tok, experts, top_k, n, k]`, then `[nvfp4, shared]`.
+fn case(name: &str, sizes: [u64; 5], kind: [u64; 2], values: Values) -> Case {
+    let names = ["n_tok", "experts", "top_k", "n", "k", "nvfp4", "shared"];
+    let all: Vec<(&str, u64)> = names.into_iter().zip(sizes.into_iter().chain(kind)).collect();
     Case::of::<MoeDecode>("random", name, &all, values)
 }
 
@@ -41,6 +41,7 @@ impl Spec for MoeDecode {
         Axis::required("n"),
         Axis::required("k"),
         Axis::optional("nvfp4", 0).at_least(0),
+        Axis::optional("shared", 0).at_least(0),
     ];
     const DTYPES: &'static [&'static str] = &["bf16"];
     /// With `NonFinite`, a quarter of the pairs have no expert either.
@@ -70,7 +71,7 @@ impl Spec for MoeDecode {
         }
         super::check_routing(n_tok, dims.u64("experts"), dims.u64("top_k"))?;
         Format::new(dims.u64("nvfp4"), &[("n", dims.u64("n")), ("k", dims.u64("k"))])?;
-        Ok(())
+        super::check_flag(dims, "shared")
     }
 
     fn edge_cases() -> Vec<Case> {
@@ -89,14 +90,17 @@ impl Spec for MoeDecode {
         .into_iter()
         .enumerate()
         {
-            cases.push(case("edge", sizes, 0, Values::WideRange));
+            let i = i as u64;
+            cases.push(case("edge", sizes, [0, i % 2], Values::WideRange));
             let [n_tok, experts, top_k, n, k] = sizes;
             let sizes = [n_tok, experts, top_k, n.next_multiple_of(16), k.next_multiple_of(16)];
-            cases.push(case("edge", sizes, 1 + i as u64 % 2, Values::Normal));
+            cases.push(case("edge", sizes, [1 + i % 2, (i + 1) / 2 % 2], Values::Normal));
         }
         for &values in Self::VALUES {
             for nvfp4 in 0..3 {
-                cases.push(case("edge", [5, 6, 3, 48, 144], nvfp4, values));
+                for shared in 0..2 {
+                    cases.push(case("edge", [5, 6, 3, 48, 144], [nvfp4, shared], values));
+                }
             }
         }
         cases
@@ -114,19 +118,19 @@ impl Spec for MoeDecode {
         case(
             &format!("case{i}"),
             [n_tok, experts, top_k, size(7), size(8)],
-            nvfp4,
+            [nvfp4, draw(9, 2)],
             values,
         )
     }
 
     fn work(dims: &Dims, _: &str, _: u32) -> Work {
         let (n_tok, top_k, n, k) = (dims.u64("n_tok"), dims.u64("top_k"), dims.u64("n"), dims.u64("k"));
-        let (pairs, experts) = (n_tok * top_k, dims.u64("experts"));
+        let (pairs, experts, shared) = (n_tok * top_k, dims.u64("experts"), dims.u64("shared"));
         let format = Format::new(dims.u64("nvfp4"), &[]).unwrap_or(Format::Bf16);
         let out = (1.0 - top_k as f64 / experts as f64).powf(n_tok as f64);
         let chosen = ((experts as f64 * (1.0 - out)).round() as u64).min(pairs);
         Work {
-            read_bytes: format.bytes(chosen, 2 * n, k) + format.bytes(chosen, k, n) + 2 * n_tok * k,
+            read_bytes: format.bytes(chosen, 2 * n, k) + format.bytes(chosen, k, n) + (1 + shared) * 2 * n_tok * k,
             passes: 1,
             write_bytes: 2 * n_tok * k,
             multiply_adds: 3 * pairs * n * k,
@@ -166,6 +170,7 @@ impl Spec for MoeDecode {
             },
             _ => draw,
         };
+        let with_shared = if dims.u64("shared") == 1 { n_tok } else { 0 };
         Ok(Box::new(Data {
             n_tok,
             experts,
@@ -175,13 +180,15 @@ impl Spec for MoeDecode {
             x: draw.floats("moe_decode x", n_tok, k, 1.0),
             ids,
             weights,
+            shared_gate: draw.floats("moe_decode shared gate", with_shared, 1, 2.0),
+            shared: draw.floats("moe_decode shared", with_shared, k, 1.0),
             gate_up: Arc::new(Experts::draw(draw, "gate_up", format, experts, 2 * n, k)),
             down: Arc::new(Experts::draw(draw, "down", format, experts, k, n)),
         }))
     }
 }
 
-/// The data of a case.
+/// The data of a case; a shared expert that is not there is empty.
 #[derive(Clone)]
 pub(super) struct Data {
     pub n_tok: usize,
@@ -192,6 +199,8 @@ pub(super) struct Data {
     pub x: Vec<bf16>,
     pub ids: Vec<i32>,
     pub weights: Vec<f32>,
+    pub shared_gate: Vec<f32>,
+    pub shared: Vec<bf16>,
     pub gate_up: Arc<Experts>,
     pub down: Arc<Experts>,
 }
@@ -205,6 +214,8 @@ impl Data {
             x: self.x[token * self.k..][..self.k].to_vec(),
             ids: self.ids[pairs.clone()].to_vec(),
             weights: self.weights[pairs].to_vec(),
+            shared_gate: super::row(&self.shared_gate, token, 1),
+            shared: super::row(&self.shared, token, self.k),
             ..self.clone()
         }
     }
@@ -217,7 +228,8 @@ impl Data {
             n: self.n,
             k: self.k,
         };
-        Ok(layer.forward(&self.x, &self.ids, &self.weights, self.n_tok)?)
+        let shared = (!self.shared_gate.is_empty()).then_some((&self.shared_gate[..], &self.shared[..]));
+        Ok(layer.forward(&self.x, &self.ids, &self.weights, shared, self.n_tok)?)
     }
 
     /// The tensors but for what is between x and y, and y.
@@ -229,9 +241,23 @@ impl Data {
             Tensor::input("x", &[("n_tok", self.n_tok), ("k", self.k)], &self.x),
             Tensor::input("ids", &routed, &self.ids),
             Tensor::input("weights", &routed, &self.weights),
+            Tensor::input("shared_gate", &[("n_tok", self.shared_gate.len())], &self.shared_gate),
+            Tensor::input(
+                "shared",
+                &[("n_tok", self.shared_gate.len()), ("k", self.k)],
+                &self.shared,
+            ),
             Tensor::output::<bf16>("y", &[("n_tok", self.n_tok), ("k", self.k)]),
         ]);
         tensors
+    }
+
+    /// The shared expert as calls take it: its logits, its output.
+    pub(super) fn shared(&self, tensors: &Bound) -> Result<(DevPtr<f32>, DevPtr<bf16>), OpError> {
+        match self.shared_gate.len() {
+            0 => Ok((DevPtr::NULL, DevPtr::NULL)),
+            _ => Ok((tensors.at("shared_gate")?, tensors.at("shared")?)),
+        }
     }
 }
 
@@ -243,6 +269,7 @@ impl Problem for Data {
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError> {
+        let (shared_gate, shared) = self.shared(tensors)?;
         let call = MoeDecodeCall {
             x: tensors.at("x")?,
             ids: tensors.at("ids")?,
@@ -250,8 +277,8 @@ impl Problem for Data {
             gate_up: self.gate_up.on(tensors, W)?,
             down: self.down.on(tensors, DOWN)?,
             h: tensors.at("h")?,
-            shared_gate: DevPtr::NULL,
-            shared: DevPtr::NULL,
+            shared_gate,
+            shared,
             y: tensors.at("y")?,
             n_tok: self.n_tok as u32,
             experts: self.experts as u32,

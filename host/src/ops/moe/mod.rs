@@ -123,6 +123,12 @@ fn check_routing(n_tok: u64, experts: u64, top_k: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// A token's row of a tensor, of nothing where there is none.
+fn row<T: Copy>(all: &[T], token: usize, width: usize) -> Vec<T> {
+    all.get(token * width..(token + 1) * width)
+        .map_or(Vec::new(), <[T]>::to_vec)
+}
+
 /// [`check_routing`] for a call.
 fn expect_routing(op: &str, n_tok: u32, experts: u32, top_k: u32) -> Result<(), OpError> {
     if top_k == 0 {

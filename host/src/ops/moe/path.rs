@@ -71,11 +71,12 @@ impl Problem for Sorted {
             ..gate_up
         };
         down.launch(device, stream, PLAIN)?;
+        let (gate, shared) = self.0.shared(tensors)?;
         let combine = MoeCombineCall {
             x: tensors.at("rows")?,
             weights: tensors.at("weights")?,
-            gate: DevPtr::NULL,
-            shared: DevPtr::NULL,
+            gate,
+            shared,
             residual: DevPtr::NULL,
             y: tensors.at("y")?,
             n_tok: n_tok as u32,
