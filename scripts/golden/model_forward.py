@@ -53,7 +53,7 @@ class Forward:
 
     def rope(self, x, positions):
         """x [n][heads][d]."""
-        rot, inv_freq = self.f["rot"], self.f["inv_freq"]
+        rot, inv_freq = self.f["rot"], self.f["unscaled" if self.fault == "no scaling of frequencies" else "inv_freq"]
         angle = (positions[:, None].float() * inv_freq.float()).double()[:, None]
         c, s = angle.cos(), angle.sin()
         if self.fault == "rope of neighbours":

@@ -44,7 +44,13 @@ LLAMA3 = dict(rope_type="llama3", factor=32.0, low_freq_factor=1.0, high_freq_fa
 
 def llama():
     config = transformers.LlamaConfig(
-        **ATTENTION, intermediate_size=256, rope_parameters=dict(LLAMA3, rope_theta=5e5), max_position_embeddings=131072, rms_norm_eps=1e-5
+        **ATTENTION,
+        intermediate_size=256,
+        rope_parameters=dict(LLAMA3, rope_theta=5e5),
+        max_position_embeddings=131072,
+        rms_norm_eps=1e-5,
+        bos_token_id=VOCAB - 3,
+        eos_token_id=VOCAB - 2,
     )
     # Llama 3.2 scales for 8192 positions; the tiny model is tested on 64, so that the scaled frequencies must come into play there.
     config.rope_parameters["original_max_position_embeddings"] = 64
@@ -118,6 +124,11 @@ def decoder(model):
     return getattr(model.model, "language_model", model.model)
 
 
+def unscaled(c):
+    """The frequencies without Llama 3's scaling, for a planted fault."""
+    return c.rope_parameters["rope_theta"] ** -(torch.arange(0, c.head_dim, 2) / c.head_dim)
+
+
 def facts(config, rotary):
     """What model_forward.Forward wants to know."""
     c = text_config(config)
@@ -135,6 +146,7 @@ def facts(config, rotary):
         head_dim=c.head_dim,
         rot=2 * len(rotary.inv_freq),
         inv_freq=rotary.inv_freq,
+        unscaled=unscaled(c) if c.model_type == "llama" else None,
         layer_types=list(getattr(c, "layer_types", None) or ["full_attention"] * c.num_hidden_layers),
         experts=getattr(c, "num_experts", 0) or 0,
         top_k=getattr(c, "num_experts_per_tok", 0),
