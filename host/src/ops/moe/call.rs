@@ -14,7 +14,8 @@ use crate::op::call::{Call, MODEL, expect_plain};
 use crate::op::spec::Spec;
 use crate::op::{Case, OpError, Values};
 
-/// The experts of a few tokens without a sort, from x to the combined output. Gate, up and down have the same format.
+/// The experts of a few tokens without a sort, from x to the combined output. Its case has the format of gate and up; down may have
+/// another one.
 #[derive(Clone, Copy, Debug)]
 pub struct MoeDecodeCall {
     /// `[n_tok][k]`.
