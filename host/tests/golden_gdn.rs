@@ -214,8 +214,9 @@ fn convolution_and_norms() {
             bias: None,
             l2_heads,
         };
-        let (y, state) = conv(conv_of, rows, n_tok, None, 0..channels);
-        (y.iter().map(|y| y.to_f64()).collect::<Vec<_>>(), state)
+        let all = conv(conv_of, rows, n_tok, None, 0..channels);
+        let y: Vec<f64> = all.y.iter().map(|y| y.to_f64()).collect();
+        (y, all.state(n_tok))
     };
     let bounds = conv_bounds(&file.f64("x"), &file.f64("weight"), channels);
     let (y, state) = run(&w, 0);

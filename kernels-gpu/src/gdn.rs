@@ -8,7 +8,8 @@
 //! | sequences | `cu_seqlens` i32 `[n_seq + 1]`, ascending: sequence s is the packed tokens `cu_seqlens[s] .. cu_seqlens[s + 1]` |
 //! | slots | i32 per sequence; -1 as a source: zeros (a new sequence); -1 as a destination: not written |
 //!
-//! A slot is touched by its own sequence alone; source and destination may be the same one.
+//! Destinations are per token in the convolution and the steps: a rejected draft is rolled back by going on from the slot of the last
+//! accepted token. A slot is touched by its own sequence alone; source and destination may be the same one.
 
 use cuda_std::float::{self, exact};
 use cuda_std::shared::{self, Shared};

@@ -7,7 +7,8 @@
 //! | w | `[channels][4]`, the oldest input's first | bf16 |
 //! | bias | `[channels]`, or null | bf16 |
 //! | state | `[slots][channels][3]`, the last three inputs, the oldest first; read and written | bf16 |
-//! | state_in, state_out | `[n_seq]` slots, -1: zeros, not written | i32 |
+//! | state_in | `[n_seq]` slots; -1: zeros | i32 |
+//! | state_out | `[n_tok]`: the slot for the state after each token; -1: not written | i32 |
 //! | cu_seqlens | `[n_seq + 1]` | i32 |
 //! | y | `[n_tok][channels]` | bf16 |
 //!
@@ -17,10 +18,12 @@
 //! distance 8, 4, 2, 1. Levels L1 to L3: a token's inputs are the same wherever a call was cut.
 //!
 //! # How
-//! A thread has eight channels of a tile of 16 tokens of one sequence; the last three inputs move along in registers. Tile slots
-//! (`gdn::find`) need no lengths on the host. The thread of a sequence's first tile reads the old state before it writes the
-//! new one, and nobody else touches the slot. No shared memory, no barriers. Heads that are normalised are the leading
-//! `l2_heads` of 128 channels each.
+//! A thread has eight channels of a tile of 16 tokens of one sequence; the last three inputs move along in registers, and after a
+//! token they are its state. Tile slots (`gdn::find`) need no lengths on the host. No shared memory, no barriers. Heads that are
+//! normalised are the leading `l2_heads` of 128 channels each.
+//!
+//! The slot that a sequence starts from may be the slot of one of its tokens too. The first tile alone reads it, so the first tile
+//! alone writes it, after that: for a token of a later tile it looks for that token in `state_out`, at the last one first.
 //!
 //! *Shapes.* Any. 16-byte accesses where eight channels exist and are aligned, else element by element.
 //!
@@ -77,7 +80,7 @@ fn value<const N: usize>(v: &[U32x4; N], i: usize) -> f32 {
 ///
 /// # Safety
 /// The tensors must have the shapes of the module's table, on the device; `l2_heads * 128 <= channels`, `n_seq >= 1`, slots
-/// used by one sequence each.
+/// used by one sequence each, and by one of its tokens.
 #[kernel(threads = 128)]
 pub unsafe fn gdn_conv(
     x: *const bf16,
@@ -102,37 +105,37 @@ pub unsafe fn gdn_conv(
     // SAFETY: a row of the sequence (tokens before `first + count`), and within it this thread's channels.
     let row = |token: u32| unsafe { load(x.add(token as usize * x_stride as usize + c), 0, live) };
 
-    // The three inputs before the tile's first token.
-    let mut before: [U32x4; 3] = zeros();
-    if tile.index == 0 {
-        let mut old: [U32x4; 3] = zeros();
-        // SAFETY: the sequence's slots exist, and are its alone; the old state is read before the new one is written.
-        unsafe {
-            let (from, to) = (
-                mem::load_nc(state_in.add(tile.seq as usize)),
-                mem::load_nc(state_out.add(tile.seq as usize)),
-            );
-            let slot = |slot: i32| state.add((slot as usize * channels as usize + c) * 3);
-            if from >= 0 {
-                unroll!(i < 3 => {
-                    old[i] = load(slot(from), i, 3 * live);
-                });
-            }
-            unroll!(i < 3 => {
-                unroll!(j < 8 => {
-                    before[i].0[j / 2] |= (half_of(&old[(3 * j + i) / 8], (3 * j + i) % 8) as u32) << (16 * (j % 2));
-                });
-            });
-            if to >= 0 {
-                store_state(slot(to), live, &before, &row, &tile);
-            }
-        }
-    } else if tile.count > 0 {
-        before = [row(tile.first - 3), row(tile.first - 2), row(tile.first - 1)];
-    }
-    // Nothing below but the tile's tokens. The whole block leaves.
+    // A slot that is left over, or a sequence without tokens. The whole block leaves.
     if tile.count == 0 {
         return;
+    }
+    // SAFETY: the sequence exists.
+    let from = unsafe { mem::load_nc(state_in.add(tile.seq as usize)) };
+    // SAFETY: the slot exists, and within it this thread's channels.
+    let slot = |slot: u32| unsafe { state.add((slot as usize * channels as usize + c) * 3) };
+
+    // The three inputs before the tile's first token.
+    let mut before: [U32x4; 3] = zeros();
+    if tile.index > 0 {
+        before = [row(tile.first - 3), row(tile.first - 2), row(tile.first - 1)];
+    } else if from >= 0 {
+        let mut old: [U32x4; 3] = zeros();
+        unroll!(i < 3 => {
+            // SAFETY: three inputs a channel; only this thread writes them, below.
+            old[i] = unsafe { load(slot(from as u32), i, 3 * live) };
+        });
+        unroll!(i < 3 => {
+            unroll!(j < 8 => {
+                before[i].0[j / 2] |= (half_of(&old[(3 * j + i) / 8], (3 * j + i) % 8) as u32) << (16 * (j % 2));
+            });
+        });
+        // SAFETY: tokens of the sequence; this thread's share of a slot that it has read.
+        unsafe {
+            let end = end_in_later_tile(state_out, &tile, from);
+            if end > 0 {
+                store_state(slot(from as u32), live, &[row(end - 3), row(end - 2), row(end - 1)]);
+            }
+        }
     }
 
     let mut weights: [U32x4; 4] = zeros();
@@ -149,9 +152,17 @@ pub unsafe fn gdn_conv(
     let mut done = 0;
     while done < tile.count {
         let mut now: [U32x4; AHEAD] = zeros();
+        // One more than the slot of the state after each token; 0 where this tile leaves none.
+        let mut to: [u32; AHEAD] = zeros();
         unroll!(i < 4 => {
             if done + (i as u32) < tile.count {
-                now[i] = row(tile.first + done + i as u32);
+                let token = tile.first + done + i as u32;
+                now[i] = row(token);
+                // SAFETY: a slot for each token.
+                let kept = unsafe { mem::load_nc(state_out.add(token as usize)) };
+                if kept >= 0 && (tile.index == 0 || kept != from) {
+                    to[i] = kept as u32 + 1;
+                }
             }
         });
         unroll!(i < 4 => {
@@ -186,28 +197,52 @@ pub unsafe fn gdn_conv(
                     rows::store8(y.add(token as usize * channels as usize + c), packed, live)
                 };
                 before = [before[1], before[2], now[i]];
+                if to[i] > 0 {
+                    // SAFETY: this thread's share of a slot of this token.
+                    unsafe { store_state(slot(to[i] - 1), live, &before) };
+                }
             }
         });
         done += AHEAD as u32;
     }
 }
 
-/// Writes the sequence's last three inputs; those before its first token are of the old state, `before`.
+/// One more than the packed index of the token beyond the sequence's first tile whose state goes to `slot`; 0: there is none. The
+/// whole warp looks.
 ///
 /// # Safety
-/// `slot` is this thread's share of the slot, `tile` the sequence's first one, and `row` gives its tokens.
+/// `tile` is the first of its sequence, and `state_out` has its tokens.
 #[inline(always)]
-unsafe fn store_state(slot: *mut bf16, live: u32, before: &[U32x4; 3], row: &impl Fn(u32) -> U32x4, tile: &gdn::Tile) {
-    let mut last: [U32x4; 3] = zeros();
-    unroll!(i < 3 => {
-        // Input number len + i of the old state's three and the tokens, one after the other.
-        last[i] = match tile.len + i as u32 {
-            0 => before[0],
-            1 => before[1],
-            2 => before[2],
-            at => row(tile.first + at - 3),
-        };
-    });
+unsafe fn end_in_later_tile(state_out: *const i32, tile: &gdn::Tile, slot: i32) -> u32 {
+    // SAFETY: the caller's promise, for tokens before `end`.
+    let goes_there = |token: u32| unsafe { mem::load_nc(state_out.add(token as usize)) } == slot;
+    let end = tile.first + tile.len;
+    if tile.len <= TILE {
+        return 0;
+    }
+    if goes_there(end - 1) {
+        return end;
+    }
+    let (mut token, mut found) = (tile.first + TILE + warp::lane_id(), 0);
+    while token < end {
+        // Eight loads at a time: each takes as long as all.
+        unroll!(i < 8 => {
+            let token = token + 32 * i as u32;
+            if token < end && goes_there(token) {
+                found = token + 1;
+            }
+        });
+        token += 256;
+    }
+    warp::reduce_max_u32(found)
+}
+
+/// Writes a state: the last three inputs, the oldest first, of this thread's channels.
+///
+/// # Safety
+/// `slot` is this thread's share of a slot.
+#[inline(always)]
+unsafe fn store_state(slot: *mut bf16, live: u32, last: &[U32x4; 3]) {
     let mut mixed: [U32x4; 3] = zeros();
     unroll!(i < 3 => {
         unroll!(j < 8 => {

@@ -129,17 +129,10 @@ pub struct Conv<'a> {
 }
 
 /// The convolution of one sequence of `len` tokens, for some of its channels (whole heads where they are normalised). `old`: the
-/// last three inputs before it, `[channels][3]`, zeros where there are none. Gives y `[len][channels in range]` and the last
-/// three inputs after it, `[channels in range][3]`.
-pub fn conv(
-    conv: Conv<'_>,
-    x: Rows<'_>,
-    len: usize,
-    old: Option<&[bf16]>,
-    channels: Range<usize>,
-) -> (Vec<bf16>, Vec<bf16>) {
+/// last three inputs before it, `[channels][3]`, zeros where there are none.
+pub fn conv(conv: Conv<'_>, x: Rows<'_>, len: usize, old: Option<&[bf16]>, channels: Range<usize>) -> Convolved {
     let width = channels.len();
-    let (mut y, mut new) = (vec![bf16::ZERO; len * width], Vec::with_capacity(width * 3));
+    let (mut y, mut all) = (vec![bf16::ZERO; len * width], Vec::with_capacity(width));
     for (column, c) in channels.clone().enumerate() {
         let before = old.map_or([bf16::ZERO; 3], |old| [old[c * 3], old[c * 3 + 1], old[c * 3 + 2]]);
         let inputs: Vec<bf16> = before
@@ -158,7 +151,7 @@ pub fn conv(
             }
             y[t * width + column] = to_bf16(exact::silu(acc));
         }
-        new.extend(&inputs[len..]);
+        all.push(inputs);
     }
     for row in y.chunks_mut(width.max(1)) {
         for (i, head) in row.chunks_mut(D).enumerate() {
@@ -171,7 +164,27 @@ pub fn conv(
             }
         }
     }
-    (y, new)
+    Convolved { y, inputs: all }
+}
+
+/// What the convolution of a sequence gives.
+#[derive(Clone, Debug)]
+pub struct Convolved {
+    /// `[len][channels in range]`.
+    pub y: Vec<bf16>,
+    /// Of each channel, the three inputs before the sequence and the sequence's.
+    inputs: Vec<Vec<bf16>>,
+}
+
+impl Convolved {
+    /// The state after the first so many tokens: the last three inputs, `[channels in range][3]`.
+    ///
+    /// # Panics
+    /// If the sequence has fewer.
+    pub fn state(&self, tokens: usize) -> Vec<bf16> {
+        let last = |inputs: &Vec<bf16>| inputs[tokens..tokens + 3].to_vec();
+        self.inputs.iter().flat_map(last).collect()
+    }
 }
 
 /// The gates (g, beta) of one token and head.

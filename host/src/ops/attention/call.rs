@@ -6,8 +6,8 @@ use kernels_gpu::{attn_decode, attn_prefill};
 use super::half::Half;
 use super::{AttnDecode, AttnPrefill, LARGEST_GRID, check_sizes};
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::Call;
-use crate::op::spec::{PLAIN, Spec};
+use crate::op::call::{Call, MODEL, expect_plain};
+use crate::op::spec::Spec;
 use crate::op::{Case, OpError, Values};
 use crate::reference::attention::Order;
 
@@ -229,10 +229,10 @@ impl<T: Half> Call for AttnCall<T> {
         };
         let (values, name) = (Values::Normal, self.name());
         let case = match self.order {
-            Order::Prefill => Case::of::<AttnPrefill>("forward", name, &dims(&[("n_tok", self.n_tok.into())]), values),
+            Order::Prefill => Case::of::<AttnPrefill>(MODEL, name, &dims(&[("n_tok", self.n_tok.into())]), values),
             Order::Decode => {
                 let own = [("n_tok", self.max_tok.into()), ("kv_len", self.capacity())];
-                Case::of::<AttnDecode>("forward", name, &dims(&own), values)
+                Case::of::<AttnDecode>(MODEL, name, &dims(&own), values)
             }
         };
         case.with_dtype(T::DTYPE.name())
@@ -240,10 +240,7 @@ impl<T: Half> Call for AttnCall<T> {
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
         let op = self.name();
-        if config != PLAIN {
-            let config = config.into();
-            return Err(OpError::UnknownConfig { op, config });
-        }
+        expect_plain(op, config)?;
         if self.n_tok == 0 || self.n_seq == 0 {
             return Ok(());
         }

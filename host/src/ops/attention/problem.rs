@@ -28,10 +28,10 @@ impl<T: Half> Data<T> {
     fn call(&self, launch: &Launch, index: usize, tensors: &Bound) -> Result<AttnCall<T>, OpError> {
         let shape = &self.shape;
         let (q_row, o_row) = (shape.q_row(), shape.q_heads * shape.head_dim);
-        let q = DevPtr::new(tensors.ptr_mut::<T>("q")?).add(launch.token * q_row);
+        let q = tensors.at::<T>("q")?.add(launch.token * q_row);
         let scratch = |name| match shape.order {
             Order::Prefill => Ok(DevPtr::NULL),
-            Order::Decode => tensors.ptr_mut::<f32>(name).map(DevPtr::new),
+            Order::Decode => tensors.at(name),
         };
         Ok(AttnCall {
             order: shape.order,
@@ -41,12 +41,12 @@ impl<T: Half> Data<T> {
             } else {
                 DevPtr::NULL
             },
-            k: DevPtr::new(tensors.ptr_mut("k")?),
-            v: DevPtr::new(tensors.ptr_mut("v")?),
-            o: DevPtr::new(tensors.ptr_mut("o")?).add(launch.token * o_row),
-            block_table: DevPtr::new(tensors.ptr_mut("block_table")?),
-            cu_seqlens: DevPtr::new(tensors.ptr_mut("cu_seqlens")?).add(launch.first + index),
-            seq_lens: DevPtr::new(tensors.ptr_mut("seq_lens")?).add(launch.first),
+            k: tensors.at("k")?,
+            v: tensors.at("v")?,
+            o: tensors.at("o")?.add(launch.token * o_row),
+            block_table: tensors.at("block_table")?,
+            cu_seqlens: tensors.at("cu_seqlens")?.add(launch.first + index),
+            seq_lens: tensors.at("seq_lens")?.add(launch.first),
             q_row: q_row as u32,
             q_head: shape.q_head() as u32,
             gate_row: q_row as u32,

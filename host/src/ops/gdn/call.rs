@@ -6,25 +6,14 @@ use kernels_gpu::gdn_gates as kernel_gates;
 
 use super::{GdnConv, GdnGates, conv, gates};
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::Call;
-use crate::op::spec::{PLAIN, Spec};
+use crate::op::call::{Call, MODEL, expect_plain};
+use crate::op::spec::Spec;
 use crate::op::{Case, OpError, Values};
 
 /// The case of a call: sizes by axis.
 pub(super) fn case_of<S: Spec>(sizes: &[(&'static str, u32)]) -> Case {
     let dims: Vec<(&str, u64)> = sizes.iter().map(|&(name, size)| (name, size.into())).collect();
-    Case::of::<S>("forward", S::NAME, &dims, Values::Normal)
-}
-
-/// Refuses all configs but the plain one.
-fn only_plain(op: &'static str, config: &str) -> Result<(), OpError> {
-    match config {
-        PLAIN => Ok(()),
-        _ => Err(OpError::UnknownConfig {
-            op,
-            config: config.into(),
-        }),
-    }
+    Case::of::<S>(MODEL, S::NAME, &dims, Values::Normal)
 }
 
 /// A refusal of sizes.
@@ -45,7 +34,8 @@ pub struct GdnConvCall {
     pub state: DevPtr<bf16>,
     /// `[n_seq]`: the slot a sequence starts from; -1: zeros.
     pub state_in: DevPtr<i32>,
-    /// `[n_seq]`: the slot of the state after a sequence's last token; -1: not written.
+    /// `[n_tok]`: the slot of the state after each token; -1: not written. No slot twice, but a sequence's own `state_in` may be
+    /// among them.
     pub state_out: DevPtr<i32>,
     /// `[n_seq + 1]`: each sequence's first token, and the number of all.
     pub cu_seqlens: DevPtr<i32>,
@@ -75,8 +65,8 @@ impl Call for GdnConvCall {
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
-        only_plain(GdnConv::NAME, config)?;
-        if self.n_seq == 0 || self.channels == 0 {
+        expect_plain(GdnConv::NAME, config)?;
+        if self.n_tok == 0 || self.n_seq == 0 || self.channels == 0 {
             return Ok(());
         }
         conv::check_channels(self.channels.into(), self.l2_heads.into()).map_err(shape(GdnConv::NAME))?;
@@ -135,7 +125,7 @@ impl Call for GdnGatesCall {
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
-        only_plain(GdnGates::NAME, config)?;
+        expect_plain(GdnGates::NAME, config)?;
         if self.n_tok == 0 || self.v_heads == 0 {
             return Ok(());
         }

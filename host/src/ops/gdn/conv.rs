@@ -3,7 +3,8 @@
 use half::bf16;
 use kernels_gpu::gdn_conv::{THREADS, gdn_conv, grid};
 
-use super::{GdnConvCall, one_in, sequences};
+use super::slots::{Slots, every_state};
+use super::{GdnConvCall, sequences};
 use crate::cost::Work;
 use crate::device::{DevPtr, Device, Stream};
 use crate::op::call::Call;
@@ -114,9 +115,10 @@ impl Spec for GdnConv {
     fn work(dims: &Dims, _: &str, _: u32) -> Work {
         let (n_tok, n_seq, channels) = (dims.u64("n_tok"), dims.u64("n_seq"), dims.u64("channels"));
         let (x, y) = grid(dims.u32("n_tok"), dims.u32("n_seq"), dims.u32("channels"));
+        let states = if every_state(n_tok, n_seq) { n_tok } else { n_seq };
         Work {
-            read_bytes: 2 * channels * (n_tok + 3 * n_seq + 4),
-            write_bytes: 2 * channels * (n_tok + 3 * n_seq),
+            read_bytes: 2 * channels * (n_tok + 3 * n_seq + 4) + 4 * n_tok,
+            write_bytes: 2 * channels * (n_tok + 3 * states),
             multiply_adds: 4 * n_tok * channels,
             blocks: u64::from(x) * u64::from(y),
             threads: THREADS,
@@ -127,27 +129,23 @@ impl Spec for GdnConv {
     fn problem(dims: &Dims, values: Values, _: &str, seed: u64) -> Result<Box<dyn Problem>, OpError> {
         let (n_tok, n_seq, channels) = (dims.usize("n_tok"), dims.usize("n_seq"), dims.usize("channels"));
         let draw = Draw { seed, values };
-        let random = draw.random("gdn_conv slots");
         // Rows of some kinds lie farther apart than they are long, as slices of a fused projection do.
         let stride = channels + if values == Values::WideRange { 3 } else { 0 };
-        // Two slots a sequence: even sequences work in place; a third starts anew; some leave no state.
-        let slot = |s: usize, i: usize| (2 * (n_seq - 1 - s) + i) as i32;
-        let rare = |i: usize| values != Values::Normal && one_in(5, random, i);
+        let cu_seqlens = sequences(n_tok, n_seq, true, draw.random("gdn_conv lengths"));
+        let slots = Slots::draw(&cu_seqlens, draw);
         Ok(Box::new(Data {
             shape: Shape {
                 channels,
                 l2_heads: dims.usize("l2_heads"),
                 stride,
             },
-            cu_seqlens: sequences(n_tok, n_seq, true, draw.random("gdn_conv lengths")),
+            cu_seqlens,
             x: draw.floats("gdn_conv x", n_tok, stride, 1.0),
             w: draw.ordinary("gdn_conv w", channels, 4, 0.5),
             bias: (dims.u64("bias") == 1).then(|| draw.ordinary("gdn_conv bias", 1, channels, 0.5)),
-            state: draw.floats("gdn_conv state", 2 * n_seq, 3 * channels, 1.0),
-            state_in: (0..n_seq)
-                .map(|s| if one_in(3, random, n_seq + s) { -1 } else { slot(s, 0) })
-                .collect(),
-            state_out: (0..n_seq).map(|s| if rare(s) { -1 } else { slot(s, s % 2) }).collect(),
+            state: draw.floats("gdn_conv state", slots.count, 3 * channels, 1.0),
+            state_in: slots.state_in,
+            state_out: slots.state_out,
             steps: false,
         }))
     }
@@ -169,7 +167,9 @@ struct Data {
     bias: Option<Vec<bf16>>,
     /// `[slots][channels][3]`
     state: Vec<bf16>,
+    /// `[n_seq]`
     state_in: Vec<i32>,
+    /// `[n_tok]`
     state_out: Vec<i32>,
     /// Whether each sequence is a launch of its own, which may go on from the state of the one before.
     steps: bool,
@@ -207,22 +207,31 @@ impl Data {
             stride: self.shape.stride,
         };
         let old = (self.state_in[seq] >= 0).then(|| &self.state[self.slot(self.state_in[seq])]);
-        let (y, new) = reference::conv(conv, x, tokens.len(), old, channels.clone());
-        let rows = tokens.zip(y.chunks(channels.len()));
-        let at = |token: usize| token * self.shape.channels + channels.start;
-        let mut pieces: Vec<Piece> = rows.map(|(token, y)| Piece::new("y", at(token), y)).collect();
-        if self.state_out[seq] >= 0 {
-            let slot = self.slot(self.state_out[seq]).start;
-            pieces.push(Piece::new("state", slot + channels.start * 3, &new));
+        let all = reference::conv(conv, x, tokens.len(), old, channels.clone());
+        let mut pieces = Vec::new();
+        for (t, (token, y)) in tokens.zip(all.y.chunks(channels.len())).enumerate() {
+            pieces.push(Piece::new("y", token * self.shape.channels + channels.start, y));
+            if self.state_out[token] >= 0 {
+                let slot = self.slot(self.state_out[token]).start;
+                pieces.push(Piece::new("state", slot + channels.start * 3, &all.state(t + 1)));
+            }
         }
         pieces
     }
 
-    /// One sequence by itself, cut into pieces; piece i goes from slot i to i + 1.
+    /// One sequence by itself, cut into pieces: each goes on from the state after the token before it, if it has tokens. Every state
+    /// that the whole keeps is kept here too, in slots from 1 on.
     fn part(&self, name: &'static str, seq: usize, cuts: &[usize]) -> Alone {
         let (Shape { channels, stride, .. }, tokens) = (self.shape, self.tokens(seq));
-        let pieces = cuts.len() + 1;
-        let mut state = vec![bf16::ZERO; (pieces + 1) * 3 * channels];
+        let ends: Vec<usize> = cuts.iter().copied().chain([tokens.len()]).collect();
+        let (mut state_out, mut slots) = (vec![-1; tokens.len()], 1);
+        for (t, token) in tokens.clone().enumerate() {
+            if self.state_out[token] >= 0 || ends.contains(&(t + 1)) {
+                state_out[t] = slots;
+                slots += 1;
+            }
+        }
+        let mut state = vec![bf16::ZERO; slots as usize * 3 * channels];
         let from = self.state_in[seq];
         if from >= 0 {
             state[..3 * channels].copy_from_slice(&self.state[self.slot(from)]);
@@ -233,21 +242,30 @@ impl Data {
             0,
             tokens.len() * channels,
         )];
-        if self.state_out[seq] >= 0 {
-            let (whole, size) = (self.slot(self.state_out[seq]), 3 * channels);
-            same.push(Same::new::<bf16>("state", whole.start, pieces * size, size));
+        for (t, token) in tokens
+            .clone()
+            .enumerate()
+            .filter(|&(_, token)| self.state_out[token] >= 0)
+        {
+            let (whole, size) = (self.slot(self.state_out[token]), 3 * channels);
+            same.push(Same::new::<bf16>(
+                "state",
+                whole.start,
+                state_out[t] as usize * size,
+                size,
+            ));
         }
-        let ends = cuts.iter().copied().chain([tokens.len()]).map(|end| end as i32);
         let first = if from >= 0 { 0 } else { -1 };
+        let start = |cut: &usize| cut.checked_sub(1).map_or(first, |last| state_out[last]);
         let problem = Box::new(Data {
             shape: self.shape,
-            cu_seqlens: std::iter::once(0).chain(ends).collect(),
+            cu_seqlens: std::iter::once(0).chain(ends.iter().map(|&end| end as i32)).collect(),
             x: self.x[tokens.start * stride..tokens.end * stride].to_vec(),
             w: self.w.clone(),
             bias: self.bias.clone(),
             state,
-            state_in: std::iter::once(first).chain(1..pieces as i32).collect(),
-            state_out: (1..=pieces as i32).collect(),
+            state_in: std::iter::once(first).chain(cuts.iter().map(start)).collect(),
+            state_out,
             steps: true,
         });
         Alone { name, problem, same }
@@ -265,7 +283,7 @@ impl Problem for Data {
             Tensor::input("bias", &[("channel", bias.len())], bias),
             Tensor::input("cu_seqlens", &[("n_seq", self.cu_seqlens.len())], &self.cu_seqlens),
             Tensor::input("state_in", &[n_seq], &self.state_in),
-            Tensor::input("state_out", &[n_seq], &self.state_out),
+            Tensor::input("state_out", &[("n_tok", self.n_tok())], &self.state_out),
             Tensor::in_out("state", &[("slot", slots), channel, ("input", 3)], &self.state),
             Tensor::output::<bf16>("y", &[("n_tok", self.n_tok()), channel]),
         ]
@@ -278,19 +296,19 @@ impl Problem for Data {
             (1, self.n_seq())
         };
         let bias = match self.bias {
-            Some(_) => DevPtr::new(t.ptr_mut("bias")?),
+            Some(_) => t.at("bias")?,
             None => DevPtr::NULL,
         };
         for i in 0..launches {
             let call = GdnConvCall {
-                x: DevPtr::new(t.ptr_mut("x")?),
-                w: DevPtr::new(t.ptr_mut("w")?),
+                x: t.at("x")?,
+                w: t.at("w")?,
                 bias,
-                state: DevPtr::new(t.ptr_mut("state")?),
-                state_in: DevPtr::new(t.ptr_mut("state_in")?).add(i),
-                state_out: DevPtr::new(t.ptr_mut("state_out")?).add(i),
-                cu_seqlens: DevPtr::new(t.ptr_mut("cu_seqlens")?).add(i),
-                y: DevPtr::new(t.ptr_mut("y")?),
+                state: t.at("state")?,
+                state_in: t.at("state_in")?.add(i),
+                state_out: t.at("state_out")?,
+                cu_seqlens: t.at("cu_seqlens")?.add(i),
+                y: t.at("y")?,
                 n_tok: self.n_tok() as u32,
                 n_seq: n_seq as u32,
                 channels: self.shape.channels as u32,
@@ -312,7 +330,8 @@ impl Problem for Data {
             let mut left = CPU_LIMIT;
             let mut drawn = sample(Random::new(0, "gdn_conv pieces"), SAMPLED, pairs);
             // At least one that leaves a state; then as many as the limit lets.
-            drawn.extend((0..pairs).find(|pair| self.state_out[pair / groups] >= 0));
+            let kept = |pair: &usize| self.state_out[self.tokens(pair / groups)].iter().any(|&slot| slot >= 0);
+            drawn.extend((0..pairs).find(kept));
             drawn.reverse();
             drawn.retain(|pair| {
                 let enough = left == 0;
@@ -343,6 +362,9 @@ impl Problem for Data {
             return Vec::new();
         };
         let len = self.tokens(seq).len();
+        if len == 0 {
+            return Vec::new();
+        }
         let mut parts = Vec::new();
         if self.n_seq() > 1 {
             parts.push(self.part("sequence alone", seq, &[]));

@@ -5,7 +5,7 @@ use kernels_gpu::gdn_decode::{THREADS, gdn_decode, gdn_decode_fused, grid};
 
 use super::{FUSED, GdnDecodeCall, HEAD_AXES, Mixer, STATE, VALUES, check_heads, heads, one_in};
 use crate::cost::{Math, Work};
-use crate::device::{DevPtr, Device, Stream};
+use crate::device::{Device, Stream};
 use crate::op::call::Call;
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
@@ -247,10 +247,10 @@ impl Problem for Data {
                 b: p.b,
                 a_log: p.a_log,
                 dt_bias: p.dt_bias,
-                state: DevPtr::new(t.ptr_mut("state")?),
-                state_in: DevPtr::new(t.ptr_mut("state_in")?).add(i),
-                state_out: DevPtr::new(t.ptr_mut("state_out")?).add(i),
-                o: DevPtr::new(t.ptr_mut("o")?).add(i * heads.values * D),
+                state: t.at("state")?,
+                state_in: t.at("state_in")?.add(i),
+                state_out: t.at("state_out")?.add(i),
+                o: t.at("o")?.add(i * heads.values * D),
                 n_seq: self.n_seq as u32,
                 n_tok: n_tok as u32,
                 k_heads: heads.keys as u32,

@@ -5,7 +5,7 @@ use kernels_gpu::gdn_gates::{THREADS, gdn_gates, grid};
 
 use super::GdnGatesCall;
 use crate::cost::Work;
-use crate::device::{DevPtr, Device, Stream};
+use crate::device::{Device, Stream};
 use crate::op::call::Call;
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
@@ -117,15 +117,15 @@ impl Problem for Data {
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str, t: &Bound) -> Result<(), OpError> {
-        let b = DevPtr::new(t.ptr_mut("ba")?);
+        let b = t.at("ba")?;
         let stride = 2 * self.v_heads as u32;
         let call = GdnGatesCall {
             a: b.add(self.v_heads),
             b,
-            a_log: DevPtr::new(t.ptr_mut("a_log")?),
-            dt_bias: DevPtr::new(t.ptr_mut("dt_bias")?),
-            g: DevPtr::new(t.ptr_mut("g")?),
-            beta: DevPtr::new(t.ptr_mut("beta")?),
+            a_log: t.at("a_log")?,
+            dt_bias: t.at("dt_bias")?,
+            g: t.at("g")?,
+            beta: t.at("beta")?,
             n_tok: self.n_tok as u32,
             v_heads: self.v_heads as u32,
             a_stride: stride,

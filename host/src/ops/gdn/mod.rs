@@ -6,6 +6,7 @@ pub mod conv;
 pub mod decode;
 pub mod gates;
 pub mod prefill;
+mod slots;
 
 pub use call::{GdnConvCall, GdnGatesCall};
 pub use call_recurrence::{GdnDecodeCall, GdnPrefillCall, chunks_bytes};
@@ -255,18 +256,18 @@ impl Mixer {
 
     /// Addresses from token `first` on.
     fn bound(&self, t: &Bound, first: usize) -> Result<Pointers, OpError> {
-        let q = DevPtr::new(t.ptr_mut("qkv")?).add(first * self.stride);
+        let q = t.at("qkv")?.add(first * self.stride);
         let gate = first * self.heads.values;
         Ok(Pointers {
             q,
             k: q.add(self.heads.keys * D),
             v: q.add(2 * self.heads.keys * D),
-            g: DevPtr::new(t.ptr_mut("g")?).add(gate),
-            beta: DevPtr::new(t.ptr_mut("beta")?).add(gate),
-            a: DevPtr::new(t.ptr_mut("a")?).add(gate),
-            b: DevPtr::new(t.ptr_mut("b")?).add(gate),
-            a_log: DevPtr::new(t.ptr_mut("a_log")?),
-            dt_bias: DevPtr::new(t.ptr_mut("dt_bias")?),
+            g: t.at("g")?.add(gate),
+            beta: t.at("beta")?.add(gate),
+            a: t.at("a")?.add(gate),
+            b: t.at("b")?.add(gate),
+            a_log: t.at("a_log")?,
+            dt_bias: t.at("dt_bias")?,
         })
     }
 

@@ -8,7 +8,7 @@ use super::{
     FUSED, GdnPrefillCall, HEAD_AXES, Mixer, STATE, VALUES, check_heads, chunks_bytes, heads, one_in, sequences,
 };
 use crate::cost::{Math, Work};
-use crate::device::{DevPtr, Device, Stream};
+use crate::device::{Device, Stream};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -295,12 +295,12 @@ impl Problem for Data {
                 b: p.b,
                 a_log: p.a_log,
                 dt_bias: p.dt_bias,
-                cu_seqlens: DevPtr::new(t.ptr_mut("cu_seqlens")?).add(i),
-                chunks: DevPtr::new(t.ptr_mut("chunks")?),
-                state: DevPtr::new(t.ptr_mut("state")?),
-                state_in: DevPtr::new(t.ptr_mut("state_in")?).add(i),
-                state_out: DevPtr::new(t.ptr_mut("state_out")?).add(i),
-                o: DevPtr::new(t.ptr_mut("o")?),
+                cu_seqlens: t.at("cu_seqlens")?.add(i),
+                chunks: t.at("chunks")?,
+                state: t.at("state")?,
+                state_in: t.at("state_in")?.add(i),
+                state_out: t.at("state_out")?.add(i),
+                o: t.at("o")?,
                 n_tok: self.x.n as u32,
                 n_seq: n_seq as u32,
                 k_heads: heads.keys as u32,
