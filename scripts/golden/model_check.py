@@ -68,12 +68,17 @@ def expect(condition, what):
         raise SystemExit(what)
 
 
-def check(name, facts, weights, tokens, answers, q8=False, dequantised=None):
+def run(forward, part, tokens, answers, mtp_rows):
+    """One of a model's answers; the MTP head goes on from the tokens that transformers' logits choose."""
+    return forward.logits(tokens) if part == "logits" else forward.mtp_logits(tokens, mtp_rows, answers["logits"].argmax(-1)[mtp_rows])
+
+
+def check(name, facts, weights, tokens, answers, mtp_rows=None, q8=False, dequantised=None):
     """Ends with an error where plain code and transformers differ, where a router's choice is close, or where the bound is no good.
     Gives what a golden file's metadata says. `dequantised`: weights with embedding and experts rounded to bf16."""
     plain = Forward(facts, weights, store=exact)
     for part, want in answers.items():
-        largest, _ = distance(getattr(plain, part)(tokens), want)
+        largest, _ = distance(run(plain, part, tokens, answers, mtp_rows), want)
         expect(largest < 1e-4, f"{name} {part}: the plain forward and transformers differ by {largest}")
     found, noise, router_gap, router_room, k = {}, 0.0, math.inf, math.inf, facts["top_k"]
     for chunked in (True, False) if "linear_attention" in facts["layer_types"] else (True,):
@@ -81,7 +86,7 @@ def check(name, facts, weights, tokens, answers, q8=False, dequantised=None):
         for part, want in answers.items():
             what = dict(chunked=chunked, mtp=part == "mtp_logits", q8=q8, dequantised=dequantised is not None)
             limit = bound(facts, *want.shape, **what)
-            largest, typical = distance(getattr(rounded, part)(tokens), want)
+            largest, typical = distance(run(rounded, part, tokens, answers, mtp_rows), want)
             n = roundings(facts, **what)
             print(
                 f"  {part:10} {'chunks' if chunked else 'steps':6} N {n:3}: rms {typical:.4f} = {typical / ULP / math.sqrt(n):.2f} sqrt(N) 2^-9, "
@@ -100,7 +105,7 @@ def check(name, facts, weights, tokens, answers, q8=False, dequantised=None):
     for fault, applies in FAULTS.items():
         if applies(facts) or (fault.startswith("MTP") and "mtp_logits" in answers):
             wrong = Forward(facts, weights, store=exact, fault=fault)
-            moved = max(distance(getattr(wrong, part)(tokens), want)[0] for part, want in answers.items())
+            moved = max(distance(run(wrong, part, tokens, answers, mtp_rows), want)[0] for part, want in answers.items())
             print(f"  {fault}: {moved:.2f}, {moved / noise:.0f} bounds")
             expect(moved > 1.5 * noise, f"{name}: {fault} moves the logits by {moved} only, the bound is {noise}")
     first, second = answers["logits"].topk(2).values.T

@@ -209,10 +209,15 @@ class Forward:
     def logits(self, tokens):
         return self.head(self.hidden(tokens))
 
-    def mtp_logits(self, tokens):
-        """Row t: what the MTP head, given the hidden state of token t and the token t + 1, says of the token t + 2."""
-        e = self.norm(self.w["embed_tokens.weight"][tokens[1:]], "mtp.pre_fc_norm_embedding")
-        h = self.norm(self.hidden(tokens)[:-1], "mtp.pre_fc_norm_hidden")
-        x = self.linear(torch.cat([h, e] if self.fault == "MTP's halves exchanged" else [e, h], -1), "mtp.fc")
-        x = self.layer(x, "mtp.layers.0", "full_attention", torch.arange(len(tokens) - 1))
-        return self.head(self.norm(x, "mtp.norm"))
+    def mtp_logits(self, tokens, rows, chosen):
+        """Of each of `rows`: what the MTP head, given the hidden state of that token and `chosen` (by row) as the token after it, says of the
+        one after that. The rows before it are given the tokens that do follow."""
+        hidden, last = self.hidden(tokens), []
+        for t, token in zip(rows.tolist(), chosen):
+            following = torch.cat([tokens[1 : t + 1], token[None]])
+            e = self.norm(self.w["embed_tokens.weight"][following], "mtp.pre_fc_norm_embedding")
+            h = self.norm(hidden[: t + 1], "mtp.pre_fc_norm_hidden")
+            x = self.linear(torch.cat([h, e] if self.fault == "MTP's halves exchanged" else [e, h], -1), "mtp.fc")
+            x = self.layer(x, "mtp.layers.0", "full_attention", torch.arange(t + 1))
+            last.append(self.norm(x[-1:], "mtp.norm"))
+        return self.head(torch.cat(last))

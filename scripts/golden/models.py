@@ -4,8 +4,9 @@
     scripts/golden/README.md says how to install; then: python scripts/golden/models.py
 
 Writes host/tests/data/models/NAME (config.json, *.safetensors as on Hugging Face) and golden/model_NAME.safetensors: tokens i32 [64],
-logits f32 [64][vocab] of the float32 model with eager attention, loaded from the very files; where there is an MTP head, mtp_logits f32
-[63][vocab] (row t: from the hidden state of token t and the token t + 1). The metadata has the smallest gap of a router.
+logits f32 [64][vocab] of the float32 model with eager attention, loaded from the very files; where there is an MTP head, mtp_rows i32
+[8] and mtp_logits f32 [8][vocab] (of row t: after the tokens up to t, from the hidden state of t and the token that the model's logits choose
+there; the rows whose choice is surest). The metadata has the smallest gap of a router.
 """
 
 import json
@@ -168,18 +169,22 @@ class Mtp(torch.nn.Module):
         self.pre_fc_norm_embedding, self.pre_fc_norm_hidden, self.norm = (norm(c.hidden_size, eps=c.rms_norm_eps) for _ in range(3))
         self.layers = torch.nn.ModuleList([layer(c, layer_idx=c.layer_types.index("full_attention"))])
 
-    def forward(self, model, tokens):
+    def forward(self, model, tokens, rows, chosen):
+        """Of each of `rows`: given the hidden state of that token and `chosen` as the token after it; the rows before it have the tokens that do
+        follow."""
         stack = decoder(model)
-        hidden = stack(input_ids=tokens[None]).last_hidden_state[:, :-1]
-        embedded = stack.embed_tokens(tokens[1:])[None]
-        x = self.fc(torch.cat([self.pre_fc_norm_embedding(embedded), self.pre_fc_norm_hidden(hidden)], -1))
-        n = x.shape[1]
-        positions = torch.arange(n)[None]
-        if hasattr(stack.rotary_emb, "mrope_section"):
-            positions = positions.expand(3, 1, n)
-        mask = torch.full((n, n), torch.finfo(torch.float32).min).triu(1)[None, None]
-        x = self.layers[0](x, position_embeddings=stack.rotary_emb(x, positions), attention_mask=mask)
-        return model.lm_head(self.norm(x))[0]
+        hidden, last = stack(input_ids=tokens[None]).last_hidden_state, []
+        for t, token in zip(rows.tolist(), chosen):
+            embedded = stack.embed_tokens(torch.cat([tokens[1 : t + 1], token[None]]))[None]
+            x = self.fc(torch.cat([self.pre_fc_norm_embedding(embedded), self.pre_fc_norm_hidden(hidden[:, : t + 1])], -1))
+            n = x.shape[1]
+            positions = torch.arange(n)[None]
+            if hasattr(stack.rotary_emb, "mrope_section"):
+                positions = positions.expand(3, 1, n)
+            mask = torch.full((n, n), torch.finfo(torch.float32).min).triu(1)[None, None]
+            x = self.layers[0](x, position_embeddings=stack.rotary_emb(x, positions), attention_mask=mask)
+            last.append(model.lm_head(self.norm(x[:, -1]))[0])
+        return torch.stack(last)
 
 
 def published_config(config):
@@ -303,15 +308,25 @@ def plain_weights(model, mtp):
     return weights | ({f"mtp.{name}": w for name, w in mtp.state_dict().items()} if mtp else {})
 
 
+def surest(logits, count=8):
+    """The rows whose largest logit is furthest from the next, in units of the row's size, in order."""
+    first, second = logits.topk(2).values.T
+    gap = (first - second) / logits.square().mean(-1).sqrt()
+    return gap.topk(count).indices.sort().values
+
+
 def golden(name, model, mtp, seed, **options):
     """transformers' answers for a model, and what model_check finds out about them."""
     tokens = torch.randint(0, VOCAB - 8, (N_TOK,), generator=generator(seed + 1000))
     with torch.no_grad():
         answers = {"logits": model(input_ids=tokens[None]).logits[0]}
         if mtp:
-            answers["mtp_logits"] = mtp(model, tokens)
+            rows = surest(answers["logits"])
+            answers["mtp_logits"] = mtp(model, tokens, rows, answers["logits"].argmax(-1)[rows])
     known = facts(model.config, decoder(model).rotary_emb)
-    found = model_check.check(name, known, plain_weights(model, mtp), tokens, answers, **options)
+    found = model_check.check(name, known, plain_weights(model, mtp), tokens, answers, rows if mtp else None, **options)
+    if mtp:
+        answers["mtp_rows"] = rows.int()
     file = "model_" + name.replace("-", "_").replace(".", "_")
     common.write(file, "models.py", ["transformers"], {"tokens": tokens.int()} | answers, model=name, **found)
 
@@ -334,6 +349,7 @@ def make(name):
 
 
 def main():
+    torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     for name in sys.argv[1:] or FAMILIES:
         make(name)

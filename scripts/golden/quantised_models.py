@@ -87,6 +87,7 @@ def q8_0(base, kind, arch, tokenizer_kind, tokenizer, floats, seed):
 
 
 def main():
+    torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     llama, qwen3, moe = transformers.LlamaForCausalLM, transformers.Qwen3ForCausalLM, transformers.Qwen3MoeForCausalLM
     tokenizers = {kind: model_tokenizer.train(kind, VOCAB) for kind in ("qwen2", "llama-bpe")}
