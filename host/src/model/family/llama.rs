@@ -3,10 +3,12 @@
 use serde_json::Value;
 
 use super::hf::Config;
+use super::meta::Meta;
 use super::parts::Parts;
 use super::{Family, Naming, build};
+use crate::gguf::Gguf;
 use crate::model::ModelError;
-use crate::model::config::{Mlp, ModelConfig};
+use crate::model::config::{Mixer, Mlp, ModelConfig};
 use crate::model::layout::ModelLayout;
 
 /// The family.
@@ -33,6 +35,34 @@ impl Family for Llama {
                 mlps: vec![Mlp::Dense; mixers.len()],
                 mixers,
                 attention: config.attention(None, 1.0)?,
+                gdn: None,
+                moe: None,
+                zero_centered: false,
+                mtp: false,
+            },
+        )
+    }
+
+    fn gguf_architectures(&self) -> &'static [&'static str] {
+        &["llama"]
+    }
+
+    fn read_gguf(&self, name: &str, gguf: &Gguf) -> Result<ModelConfig, ModelError> {
+        let meta = Meta::new(name, gguf)?;
+        // Mixtral's files are of the same architecture.
+        if let Some(experts) = meta.u32("expert_count")?.filter(|experts| *experts != 0) {
+            return Err(meta.error(
+                "expert_count",
+                format!("{experts}: Llama with experts is not implemented"),
+            ));
+        }
+        let n = meta.n_layers()? as usize;
+        meta.model(
+            self.name(),
+            Parts {
+                mixers: vec![Mixer::Attention; n],
+                mlps: vec![Mlp::Dense; n],
+                attention: meta.attention()?,
                 gdn: None,
                 moe: None,
                 zero_centered: false,

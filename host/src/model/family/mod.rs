@@ -5,6 +5,7 @@ mod build;
 mod fields;
 mod hf;
 mod llama;
+mod meta;
 mod names;
 mod open;
 mod parts;

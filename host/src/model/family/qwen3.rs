@@ -3,10 +3,12 @@
 use serde_json::Value;
 
 use super::hf::Config;
+use super::meta::Meta;
 use super::parts::Parts;
 use super::{Family, Naming, build};
+use crate::gguf::Gguf;
 use crate::model::ModelError;
-use crate::model::config::{Attention, Mlp, ModelConfig};
+use crate::model::config::{Attention, Mixer, Mlp, ModelConfig};
 use crate::model::layout::ModelLayout;
 
 /// The family.
@@ -32,6 +34,30 @@ impl Family for Qwen3 {
                 attention: Attention {
                     qk_norm: true,
                     ..config.attention(Some(128), 1.0)?
+                },
+                gdn: None,
+                moe: None,
+                zero_centered: false,
+                mtp: false,
+            },
+        )
+    }
+
+    fn gguf_architectures(&self) -> &'static [&'static str] {
+        &["qwen3"]
+    }
+
+    fn read_gguf(&self, name: &str, gguf: &Gguf) -> Result<ModelConfig, ModelError> {
+        let meta = Meta::new(name, gguf)?;
+        let n = meta.n_layers()? as usize;
+        meta.model(
+            self.name(),
+            Parts {
+                mixers: vec![Mixer::Attention; n],
+                mlps: vec![Mlp::Dense; n],
+                attention: Attention {
+                    qk_norm: true,
+                    ..meta.attention()?
                 },
                 gdn: None,
                 moe: None,

@@ -4,10 +4,12 @@
 use serde_json::Value;
 
 use super::hf::Config;
+use super::meta::Meta;
 use super::parts::Parts;
 use super::{Family, Naming, build};
+use crate::gguf::Gguf;
 use crate::model::ModelError;
-use crate::model::config::{Attention, Mlp, ModelConfig};
+use crate::model::config::{Attention, Mixer, Mlp, ModelConfig, Moe};
 use crate::model::layout::ModelLayout;
 
 /// The family.
@@ -34,6 +36,32 @@ pub fn mtp(config: &Config<'_>) -> Result<bool, ModelError> {
     Ok(config.text.u32("mtp_num_hidden_layers")? == Some(1) && !own_embedding)
 }
 
+/// What a GGUF file's metadata say beside the feed-forward. The converter puts the value heads of each key head `k_heads` apart, in all
+/// tensors alike, so value head h reads key head h mod k_heads there.
+///
+/// # Errors
+/// Keys that are missing or of other types, values that do not fit each other.
+pub fn parts_of_gguf(
+    meta: &Meta<'_>,
+    mixers: Vec<Mixer>,
+    mlps: Vec<Mlp>,
+    moe: Option<Moe>,
+) -> Result<Parts, ModelError> {
+    Ok(Parts {
+        mixers,
+        mlps,
+        attention: Attention {
+            qk_norm: true,
+            gate: true,
+            ..meta.attention()?
+        },
+        gdn: Some(meta.gdn(true)?),
+        moe,
+        zero_centered: true,
+        mtp: meta.mtp_layers()? == 1,
+    })
+}
+
 impl Family for Qwen3_5 {
     fn name(&self) -> &'static str {
         "qwen3_5"
@@ -58,6 +86,18 @@ impl Family for Qwen3_5 {
                 mtp: mtp(&config)?,
             },
         )
+    }
+
+    fn gguf_architectures(&self) -> &'static [&'static str] {
+        &["qwen35"]
+    }
+
+    fn read_gguf(&self, name: &str, gguf: &Gguf) -> Result<ModelConfig, ModelError> {
+        let meta = Meta::new(name, gguf)?;
+        let mixers = meta.hybrid()?;
+        let mlps = vec![Mlp::Dense; mixers.len()];
+        let parts = parts_of_gguf(&meta, mixers, mlps, None)?;
+        meta.model(self.name(), parts)
     }
 
     fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {

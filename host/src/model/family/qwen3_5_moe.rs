@@ -3,8 +3,10 @@
 use serde_json::Value;
 
 use super::hf::Config;
+use super::meta::Meta;
 use super::parts::Parts;
 use super::{Family, Naming, build, qwen3_5};
+use crate::gguf::Gguf;
 use crate::model::ModelError;
 use crate::model::config::{Mlp, ModelConfig};
 use crate::model::layout::ModelLayout;
@@ -41,6 +43,19 @@ impl Family for Qwen3_5Moe {
                 mtp: qwen3_5::mtp(&config)?,
             },
         )
+    }
+
+    fn gguf_architectures(&self) -> &'static [&'static str] {
+        &["qwen35moe"]
+    }
+
+    fn read_gguf(&self, name: &str, gguf: &Gguf) -> Result<ModelConfig, ModelError> {
+        let meta = Meta::new(name, gguf)?;
+        let mixers = meta.hybrid()?;
+        let mlps = vec![Mlp::Moe; mixers.len()];
+        let moe = Some(meta.moe(true)?);
+        let parts = qwen3_5::parts_of_gguf(&meta, mixers, mlps, moe)?;
+        meta.model(self.name(), parts)
     }
 
     fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {

@@ -3,10 +3,12 @@
 use serde_json::Value;
 
 use super::hf::Config;
+use super::meta::Meta;
 use super::parts::Parts;
 use super::{Family, Naming, build};
+use crate::gguf::Gguf;
 use crate::model::ModelError;
-use crate::model::config::{Attention, ModelConfig};
+use crate::model::config::{Attention, Mixer, Mlp, ModelConfig};
 use crate::model::layout::ModelLayout;
 
 /// The family.
@@ -35,6 +37,30 @@ impl Family for Qwen3Moe {
                 },
                 gdn: None,
                 moe: Some(config.moe(false, false)?),
+                zero_centered: false,
+                mtp: false,
+            },
+        )
+    }
+
+    fn gguf_architectures(&self) -> &'static [&'static str] {
+        &["qwen3moe"]
+    }
+
+    fn read_gguf(&self, name: &str, gguf: &Gguf) -> Result<ModelConfig, ModelError> {
+        let meta = Meta::new(name, gguf)?;
+        let n = meta.n_layers()? as usize;
+        meta.model(
+            self.name(),
+            Parts {
+                mixers: vec![Mixer::Attention; n],
+                mlps: vec![Mlp::Moe; n],
+                attention: Attention {
+                    qk_norm: true,
+                    ..meta.attention()?
+                },
+                gdn: None,
+                moe: Some(meta.moe(false)?),
                 zero_centered: false,
                 mtp: false,
             },

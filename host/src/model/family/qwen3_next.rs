@@ -4,10 +4,12 @@
 use serde_json::Value;
 
 use super::hf::Config;
+use super::meta::Meta;
 use super::parts::Parts;
 use super::{Family, Naming, build};
+use crate::gguf::Gguf;
 use crate::model::ModelError;
-use crate::model::config::{Attention, ModelConfig};
+use crate::model::config::{Attention, Mlp, ModelConfig};
 use crate::model::layout::ModelLayout;
 
 /// The family.
@@ -39,6 +41,31 @@ impl Family for Qwen3Next {
                 zero_centered: true,
                 // Published configs do not mention the head that the checkpoints have: the layout finds whether it is there.
                 mtp: config.text.u32("num_nextn_predict_layers")?.unwrap_or(1) == 1,
+            },
+        )
+    }
+
+    fn gguf_architectures(&self) -> &'static [&'static str] {
+        &["qwen3next"]
+    }
+
+    fn read_gguf(&self, name: &str, gguf: &Gguf) -> Result<ModelConfig, ModelError> {
+        let meta = Meta::new(name, gguf)?;
+        let mixers = meta.hybrid()?;
+        meta.model(
+            self.name(),
+            Parts {
+                mlps: vec![Mlp::Moe; mixers.len()],
+                mixers,
+                attention: Attention {
+                    qk_norm: true,
+                    gate: true,
+                    ..meta.attention()?
+                },
+                gdn: Some(meta.gdn(false)?),
+                moe: Some(meta.moe(true)?),
+                zero_centered: true,
+                mtp: false,
             },
         )
     }
