@@ -3,13 +3,15 @@
 
 use cuda_std::{float, kernel, mem, thread};
 use half::f16;
-use host::device::{Device, LaunchDims, SimtOptions};
+use host::device::{DevPtr, Device, LaunchDims, SimtOptions};
 use host::op::Values;
+use host::op::call::Call;
 use host::op::data::Draw;
+use host::op::spec::PLAIN;
+use host::ops::sample::{self, SampleCall};
 use host::reference::norms::rms_norm;
 use host::reference::rows::Half;
 use host::reference::sampling::{self, Sampling};
-use kernels_gpu::sample;
 
 /// RMSNorm with the squares of a row in one chain, a row a thread.
 ///
@@ -104,20 +106,22 @@ fn tokens(logits: &[f32], with: &[Sampling]) -> Vec<usize> {
         buffers(&column(with, |w| w.position.to_le_bytes()), "position"),
     ];
     let out = device.alloc(4 * with.len(), "tokens").unwrap();
-    let [logits_at, temperature, top_k, top_p, seed, position] = &on_device;
-    let args = (
-        logits_at.ptr_as::<f32>().cast_const(),
-        temperature.ptr_as::<f32>().cast_const(),
-        top_k.ptr_as::<u32>().cast_const(),
-        top_p.ptr_as::<u32>().cast_const(),
-        seed.ptr_as::<u64>().cast_const(),
-        position.ptr_as::<i32>().cast_const(),
-        out.ptr_as::<i32>(),
-        (logits.len() / with.len()) as u32,
-    );
-    let dims = LaunchDims::new(with.len() as u32, sample::THREADS).shared(sample::SHARED_BYTES);
-    let stream = device.stream().unwrap();
-    device.launch(&stream, &sample::sample::KERNEL, dims, args).unwrap();
+    let (n_tok, vocab) = (with.len() as u32, (logits.len() / with.len()) as u32);
+    let scratch = device.alloc(sample::scratch_bytes(n_tok, vocab), "scratch").unwrap();
+    let [logits, temperature, top_k, top_p, seed, position] = &on_device;
+    let call = SampleCall {
+        logits: DevPtr::of(logits),
+        temperature: DevPtr::of(temperature),
+        top_k: DevPtr::of(top_k),
+        top_p: DevPtr::of(top_p),
+        seed: DevPtr::of(seed),
+        position: DevPtr::of(position),
+        scratch: DevPtr::of(&scratch),
+        tokens: DevPtr::of(&out),
+        n_tok,
+        vocab,
+    };
+    call.launch(&device, &device.stream().unwrap(), PLAIN).unwrap();
     let got: Vec<i32> = out.download_vec(with.len()).unwrap();
     got.into_iter().map(|token| token as usize).collect()
 }

@@ -109,17 +109,6 @@ pub(crate) fn block_max(parts: Shared<u64>, value: u64, warps: u32) -> u64 {
     warp_max(of_warp)
 }
 
-/// The sum over a full warp, in every lane.
-#[inline(always)]
-#[track_caller]
-pub(crate) fn warp_sum(value: u64) -> u64 {
-    let v = value + warp::shuffle_xor(value, 16);
-    let v = v + warp::shuffle_xor(v, 8);
-    let v = v + warp::shuffle_xor(v, 4);
-    let v = v + warp::shuffle_xor(v, 2);
-    v + warp::shuffle_xor(v, 1)
-}
-
 /// The sum of the lanes up to and with this one.
 #[inline(always)]
 #[track_caller]

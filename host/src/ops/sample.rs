@@ -1,16 +1,20 @@
 //! `sample`: one token a row by temperature, top-k, top-p and a seed.
 
-use kernels_gpu::sample::{SHARED_BYTES, THREADS, sample as kernel};
+use kernels_gpu::sample::{BINS_BYTES, PART, THREADS, launches, parts, sample_bins};
 
 use super::argmax::{VALUES, edges, logits};
 use crate::cost::Work;
-use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::{Call, expect_plain, refused};
+use crate::device::{Device, Stream};
+use crate::op::call::Call;
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
 use crate::op::{Case, OpError, Values};
 use crate::reference::sampling::{self, Sampling};
+
+mod call;
+
+pub use call::{SampleCall, scratch_bytes};
 
 /// The operation.
 pub struct Sample;
@@ -58,7 +62,7 @@ impl Spec for Sample {
     const VALUES: &'static [Values] = VALUES;
 
     fn configs() -> Vec<Config> {
-        vec![Config::plain(kernel::KERNEL.meta, THREADS, SHARED_BYTES)]
+        vec![Config::plain(sample_bins::KERNEL.meta, THREADS, BINS_BYTES)]
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
@@ -81,6 +85,12 @@ impl Spec for Sample {
                 Values::Cancelling,
             ));
         }
+        let part = u64::from(PART);
+        for vocab in [part - 1, part, part + 1] {
+            cases.push(case("edge", [2, vocab], [vocab / 2, 950], Values::Cancelling));
+        }
+        // More parts than the last launch has threads, the last key's logits in all of them.
+        cases.push(case("edge", [1, 257 * part + 1], [300_000, 900], Values::Cancelling));
         for top_k in [0, 1, 2, 499, 500, 501] {
             for milli in [0, 1, 500, 999, 1000] {
                 cases.push(case("edge", [2, 500], [top_k, milli], Values::Cancelling));
@@ -112,9 +122,10 @@ impl Spec for Sample {
         Work {
             read_bytes: 4 * n_tok * vocab,
             write_bytes: 4 * n_tok,
-            blocks: n_tok,
+            launches: launches(),
+            blocks: n_tok * u64::from(parts(vocab as u32)),
             threads: THREADS,
-            shared_bytes: SHARED_BYTES,
+            shared_bytes: BINS_BYTES,
             ..Work::default()
         }
     }
@@ -147,64 +158,6 @@ impl Spec for Sample {
             seed: rows.clone().map(|i| random.at(4 * i + 2)).collect(),
             position: rows.map(|i| random.below(4 * i + 3, 1 << 20) as i32).collect(),
         }))
-    }
-}
-
-/// Bytes of the scratch of a [`SampleCall`].
-pub fn scratch_bytes(n_tok: u32, vocab: u32) -> usize {
-    let _ = (n_tok, vocab);
-    0
-}
-
-/// One token of each row of logits, by temperature, top-k, top-p and a seed: docs/numerics.md, "Head and sampling".
-#[derive(Clone, Copy, Debug)]
-pub struct SampleCall {
-    /// `[n_tok][vocab]`.
-    pub logits: DevPtr<f32>,
-    /// `[n_tok]`; the argmax unless above 0.
-    pub temperature: DevPtr<f32>,
-    /// `[n_tok]`; 0 keeps all.
-    pub top_k: DevPtr<u32>,
-    /// `[n_tok]`: ceil(p * 2^24); 2^24 and more keeps all.
-    pub top_p: DevPtr<u32>,
-    /// `[n_tok]`: the key of the random numbers.
-    pub seed: DevPtr<u64>,
-    /// `[n_tok]`: their counter.
-    pub position: DevPtr<i32>,
-    /// Scratch of [`scratch_bytes`].
-    pub scratch: DevPtr<u64>,
-    /// `[n_tok]`: the results.
-    pub tokens: DevPtr<i32>,
-    /// Rows.
-    pub n_tok: u32,
-    /// Logits of a row.
-    pub vocab: u32,
-}
-
-impl Call for SampleCall {
-    fn case(&self) -> Case {
-        let dims = [("n_tok", u64::from(self.n_tok)), ("vocab", u64::from(self.vocab))];
-        Case::of::<Sample>("forward", Sample::NAME, &dims, Values::Normal)
-    }
-
-    fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
-        expect_plain(Sample::NAME, config)?;
-        check_vocab(self.vocab.into()).map_err(|why| refused(Sample::NAME, why))?;
-        if self.n_tok == 0 {
-            return Ok(());
-        }
-        let args = (
-            self.logits.get(),
-            self.temperature.get(),
-            self.top_k.get(),
-            self.top_p.get(),
-            self.seed.get(),
-            self.position.get(),
-            self.tokens.get_mut(),
-            self.vocab,
-        );
-        let dims = LaunchDims::new(self.n_tok, THREADS).shared(SHARED_BYTES);
-        Ok(device.launch(stream, &kernel::KERNEL, dims, args)?)
     }
 }
 
