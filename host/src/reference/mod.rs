@@ -9,6 +9,7 @@ pub mod gdn_prefill;
 pub mod gemm;
 pub mod kv_append;
 pub mod mma;
+pub mod model;
 pub mod moe;
 pub mod norms;
 pub mod nvfp4;
