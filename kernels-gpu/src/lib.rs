@@ -46,6 +46,7 @@ pub mod rope;
 mod rows;
 pub mod sample;
 pub mod silu_mul;
+pub mod synthesize;
 pub mod tile_mma;
 pub mod to_bf16;
 mod unroll;

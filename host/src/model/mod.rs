@@ -21,6 +21,7 @@ pub mod layout;
 pub mod limits;
 pub mod memory;
 pub mod plan;
+pub mod synthetic;
 pub mod weights;
 
 pub use error::ModelError;

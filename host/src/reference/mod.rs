@@ -18,6 +18,7 @@ pub mod rope;
 pub mod rows;
 pub mod sampling;
 pub mod silu_mul;
+pub mod synthetic;
 pub mod to_bf16;
 
 use half::bf16;

@@ -99,7 +99,7 @@ pub fn accept_draft(drafts: &[i32], chosen: &[i32]) -> (usize, i32) {
 }
 
 /// Philox4x32-10 after the paper's pseudocode.
-fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+pub(super) fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let (mut r, mut k) = (counter, key);
     for _ in 0..10 {
         let product = |m: u32, x: u32| {

@@ -1,6 +1,6 @@
 //! Reading of shape files: TOML to [`Model`], with errors that say where.
 
-use super::{Facts, Model, OpShape, ShapeSet};
+use super::{Facts, Model, ModelTable, OpShape, ShapeSet};
 use crate::op::spec::Axis;
 use crate::ops;
 use include_dir::{Dir, include_dir};
@@ -29,6 +29,16 @@ pub enum ShapeError {
         /// The parser's message, with line and column.
         message: String,
     },
+    /// A `[model]` table that contradicts itself or the rest of the file.
+    #[error("{file}: [model]: {field}: {message}")]
+    Model {
+        /// The file.
+        file: String,
+        /// The field.
+        field: String,
+        /// What is wrong with it and what would be right.
+        message: String,
+    },
     /// An `[[op]]` entry that does not follow the schema.
     #[error("{file}: [[op]] {entry}: {field}: {message}")]
     Entry {
@@ -54,8 +64,9 @@ pub enum ShapeError {
 #[serde(deny_unknown_fields)]
 struct RawFile {
     title: String,
+    facts: Option<Facts>,
+    model: Option<ModelTable>,
     #[serde(default)]
-    facts: Facts,
     op: Vec<toml::Table>,
 }
 
@@ -152,10 +163,27 @@ pub(super) fn parse(file: &str, name: &str, text: &str) -> Result<Model, ShapeEr
         }
         ops.push(op);
     }
+    let of_model = |field: &str, message: &str| ShapeError::Model {
+        file: file.into(),
+        field: field.into(),
+        message: message.into(),
+    };
+    let facts = match (&raw.model, raw.facts) {
+        (Some(_), Some(_)) => return Err(of_model("facts", "follow from [model]; leave [facts] out")),
+        (Some(model), None) => match model.contradiction() {
+            Some((field, message)) => return Err(of_model(field, &message)),
+            None => model.facts(),
+        },
+        (None, None) if ops.is_empty() => {
+            return Err(of_model("op", "there is neither a [model] nor an [[op]]"));
+        }
+        (None, facts) => facts.unwrap_or_default(),
+    };
     Ok(Model {
         name: name.into(),
         title: raw.title,
-        facts: raw.facts,
+        facts,
+        model: raw.model,
         ops,
     })
 }

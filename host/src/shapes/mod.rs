@@ -6,6 +6,7 @@
 //! entry and the field.
 
 mod load;
+mod model;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use load::ShapeError;
+pub use model::{AttentionTable, GdnTable, ModelTable, MoeTable, ScalingTable, WeightFormat};
 
-/// What is known of a model, as its `config.json` says it. A fact that does not apply is absent.
+/// What is known of a model, as its `config.json` says it: of its `[model]` table, or by itself where a model is shapes alone. A fact that
+/// does not apply is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Facts {
@@ -88,7 +91,7 @@ impl OpShape {
 }
 
 /// One shape file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Model {
     /// The file's stem: `qwen3-8b`.
     pub name: String,
@@ -96,12 +99,15 @@ pub struct Model {
     pub title: String,
     /// What is known of the model; empty for a workload that is no model.
     pub facts: Facts,
+    /// The whole model, where the file says it: what seeded weights are made of.
+    #[serde(skip)]
+    pub model: Option<ModelTable>,
     /// Its calls, in the file's order.
     pub ops: Vec<OpShape>,
 }
 
 /// All shape files of one folder, ordered by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShapeSet {
     /// The files.
     pub models: Vec<Model>,

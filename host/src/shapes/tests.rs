@@ -209,3 +209,74 @@ fn a_folder_takes_the_place_of_the_embedded_files() {
     let error = ShapeSet::load(&dir.path().join("none")).unwrap_err().to_string();
     assert!(error.contains("none") && error.contains("cannot be read"), "{error}");
 }
+
+const MODEL: &str = "title = 'T'\n[model]\nfamily = 'qwen3'\nhidden = 64\nlayers = 8\nvocab = 10\nmax_positions = 99\nnorm_eps = 1e-6\n\
+weights = 'q8_0'\nffn = 128\n[model.attention]\nq_heads = 4\nkv_heads = 2\nhead_dim = 16\ntheta = 1e4\n";
+
+/// Facts follow from a `[model]`, which needs no `[[op]]`.
+#[test]
+fn a_model_says_its_facts() {
+    let m = parse("t.toml", "t", MODEL).unwrap();
+    let table = m.model.as_ref().unwrap();
+    assert_eq!(
+        (m.ops.len(), table.weights, table.attention.rot),
+        (0, WeightFormat::Q8_0, None)
+    );
+    let f = &m.facts;
+    assert_eq!(
+        (f.hidden, f.layers, f.attention_layers, f.ffn),
+        (Some(64), Some(8), Some(8), Some(128))
+    );
+    assert_eq!((f.experts, f.gdn_layers, f.tied_embeddings), (None, None, Some(false)));
+    let config = table.config("t", "qwen3");
+    assert_eq!((config.attention.rot, config.layers.len()), (16, 8));
+    let hybrid = MODEL.replacen("ffn = 128", "ffn = 128\nfull_attention_interval = 4", 1)
+        + "[model.gdn]\nk_heads = 1\nv_heads = 2\nhead_dim = 128\nconv_width = 4\n";
+    let f = parse("t.toml", "t", &hybrid).unwrap().facts;
+    assert_eq!(
+        (f.attention_layers, f.gdn_layers, f.gdn_v_heads),
+        (Some(2), Some(6), Some(2))
+    );
+}
+
+#[test]
+fn a_wrong_model_says_where() {
+    let cases = [
+        (
+            "layers = 8",
+            "layers = 8\nfull_attention_interval = 4",
+            "[model]: gdn: is missing",
+        ),
+        (
+            "layers = 8",
+            "layers = 8\nfull_attention_interval = 0",
+            "[model]: full_attention_interval: 0 of 8 layers",
+        ),
+        ("ffn = 128", "", "[model]: ffn: neither ffn nor [model.moe]"),
+        (
+            "[model]",
+            "[facts]\nhidden = 64\n[model]",
+            "[model]: facts: follow from [model]",
+        ),
+        ("'q8_0'", "'fp8'", "unknown variant `fp8`"),
+        ("theta = 1e4", "theta = 1e4\nthetta = 1", "unknown field `thetta`"),
+        ("hidden = 64", "hidden = 64\nhiden = 64", "unknown field `hiden`"),
+        (
+            "theta = 1e4",
+            "theta = 1e4\nscaling = { rule = 'other' }",
+            "unknown variant `other`",
+        ),
+        ("hidden = 64", "hidden = -64", "invalid value"),
+    ];
+    for (from, to, want) in cases {
+        let text = MODEL.replacen(from, to, 1);
+        assert_ne!(text, MODEL, "{from}");
+        let error = parse("t.toml", "t", &text).expect_err(want).to_string();
+        assert!(
+            error.contains(want) && error.starts_with("t.toml: "),
+            "want {want:?}, got {error:?}"
+        );
+    }
+    let error = parse("t.toml", "t", "title = 'T'").unwrap_err().to_string();
+    assert_eq!(error, "t.toml: [model]: op: there is neither a [model] nor an [[op]]");
+}

@@ -1,5 +1,7 @@
 //! Weights on a device: what the layers' code launches on, and how it is loaded.
 
+pub mod synthetic;
+
 use half::bf16;
 
 use super::ModelError;
