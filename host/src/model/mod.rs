@@ -22,6 +22,7 @@ pub mod limits;
 pub mod memory;
 pub mod plan;
 pub mod synthetic;
+pub mod tokenizer;
 pub mod weights;
 
 pub use error::ModelError;

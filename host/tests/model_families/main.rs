@@ -1,6 +1,8 @@
 //! Families of models: what configs and metadata say, and that a layout takes each row of each tensor of a checkpoint exactly once.
 
+mod checkpoints;
 mod configs;
+mod file;
 mod gguf;
 mod refused;
 mod rows;
