@@ -1,38 +1,9 @@
 //! Files made to do harm: every kind of lie gets an error that says where, no lie gets memory or a panic.
 
+mod counting;
+
+use counting::{Counting, counted};
 use host::gguf::*;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-/// Counts what the current thread allocates: the bytes it holds, the most it held, the largest single piece.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<(isize, isize, usize)> = const { Cell::new((0, 0, 0)) };
-}
-
-fn count(change: isize, piece: usize) {
-    // A thread that ends has no counter any more, and need not be counted.
-    let _ = HELD.try_with(|c| {
-        let (held, most, largest) = c.get();
-        let held = held + change;
-        c.set((held, most.max(held), largest.max(piece)));
-    });
-}
-
-// SAFETY: every call goes to the system's allocator as it came; counting touches no memory but a thread's own counter.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize, layout.size());
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize), 0);
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.dealloc(p, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -42,11 +13,9 @@ static ALLOCATOR: Counting = Counting;
 fn open_and_read(bytes: &[u8]) -> Result<(), GgufError> {
     let owned = bytes.to_vec();
     let bound = bytes.len().max(2048);
-    HELD.with(|c| c.set((0, 0, 0)));
-    let result = Gguf::from_bytes("hostile.gguf", owned);
-    let (_, most, largest) = HELD.with(Cell::get);
+    let (result, most, largest) = counted(|| Gguf::from_bytes("hostile.gguf", owned));
     assert!(
-        largest <= bound && most <= bound as isize,
+        largest <= bound && most <= bound,
         "{largest} bytes at once, {most} in all, for {}",
         bytes.len()
     );

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-use super::{Dtype, Shape, json_message, shortened};
+use super::{Dtype, Shape, json, shortened};
 
 /// Bytes of the header's length.
 const LENGTH: usize = 8;
@@ -21,6 +21,9 @@ const LENGTH: usize = 8;
 const MOST: u64 = 100_000_000;
 /// Bytes of the least entry: `"a":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`.
 const LEAST_ENTRY: usize = 50;
+
+/// The member that is no tensor.
+const METADATA: &str = "__metadata__";
 
 /// Where the tensors of a file are.
 #[derive(Debug)]
@@ -81,16 +84,17 @@ impl Header {
             )));
         }
         let data = LENGTH + length as usize;
-        let json = &file[LENGTH..data];
-        let mut names = Vec::with_capacity(json.len() / LEAST_ENTRY);
-        let mut reader = serde_json::Deserializer::from_slice(json);
+        let text_of_header = &file[LENGTH..data];
+        json::check(text_of_header, METADATA, false).map_err(|message| Fault::new(format!("header: {message}")))?;
+        let mut names = Vec::with_capacity(text_of_header.len() / LEAST_ENTRY);
+        let mut reader = serde_json::Deserializer::from_slice(text_of_header);
         let read = reader
             .deserialize_map(Entries {
                 file,
                 names: &mut names,
             })
             .and_then(|()| reader.end());
-        read.map_err(|e| Fault::new(format!("header: {}", json_message(&e))))?;
+        read.map_err(|e| Fault::new(format!("header: {}", json::message(&e))))?;
         names.sort_unstable_by_key(|&name| text(file, name));
         let header = Self { data, names };
         header.check(file)?;
@@ -172,7 +176,7 @@ impl Header {
         let rest = &file[at as usize + length as usize + 1..self.data];
         let colon = rest.iter().position(|&b| b == b':').map_or(0, |at| at + 1);
         let mut reader = serde_json::Deserializer::from_slice(&rest[colon..]);
-        Info::deserialize(&mut reader).map_err(|e| Fault::of(name, json_message(&e)))
+        Info::deserialize(&mut reader).map_err(|e| Fault::of(name, json::message(&e)))
     }
 
     /// The bytes of a tensor.
@@ -204,7 +208,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-            if name == "__metadata__" {
+            if name == METADATA {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }

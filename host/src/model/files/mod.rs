@@ -10,6 +10,7 @@ mod dtype;
 mod gguf;
 mod header;
 mod index;
+mod json;
 mod safetensors;
 
 use std::fmt;
@@ -154,15 +155,6 @@ pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(MOST) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text.to_string(),
-    }
-}
-
-/// What a JSON reader says. It repeats what the text has; a long text is not repeated whole, and where it is wrong stays.
-fn json_message(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    match message.rsplit_once(" at line ") {
-        Some((what, place)) => format!("{} at line {place}", shortened(what)),
-        None => shortened(&message),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Weights on a device: what the layers' code launches on, and how it is loaded.
 
+pub mod files;
 pub mod synthetic;
 
 use half::bf16;
