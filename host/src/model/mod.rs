@@ -20,9 +20,11 @@ pub mod inputs;
 pub mod layout;
 pub mod limits;
 pub mod memory;
+mod open;
 pub mod plan;
 pub mod synthetic;
 pub mod tokenizer;
 pub mod weights;
 
 pub use error::ModelError;
+pub use open::open;

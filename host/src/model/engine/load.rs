@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::pool::{Pool, buckets};
 use super::sequence::Sequences;
 use super::{Engine, Options};
-use crate::device::{Device, DeviceInfo};
+use crate::device::{DevPtr, Device, DeviceInfo};
 use crate::dispatch::Dispatcher;
 use crate::model::ModelError;
 use crate::model::caches::Caches;
@@ -15,6 +15,7 @@ use crate::model::layout::ModelLayout;
 use crate::model::limits::Limits;
 use crate::model::memory::Memory;
 use crate::model::plan::{Context, Head, Kind, Net, Outputs, Plan, StepShape};
+use crate::model::tokenizer::Tokenizer;
 use crate::model::weights::{ModelWeights, Origin};
 
 /// A model whose files (or seed) have been looked at, and nothing more.
@@ -30,6 +31,14 @@ pub trait Opened {
     /// # Errors
     /// Those of the files.
     fn origin(&self) -> Result<Box<dyn Origin + '_>, ModelError>;
+
+    /// Its tokenizer; none where its files have none.
+    ///
+    /// # Errors
+    /// A tokenizer that is broken or of a kind that is not read.
+    fn tokenizer(&self) -> Result<Option<Tokenizer>, ModelError> {
+        Ok(None)
+    }
 }
 
 /// What a model takes of a device, and its plans: made without one.
@@ -69,7 +78,9 @@ impl Parts {
             outputs: &self.outputs,
             limits,
             dispatcher,
-            work: crate::device::DevPtr::NULL,
+            // Some address: calls tell tensors that are there from those that are not.
+            work: DevPtr::new(std::ptr::without_provenance_mut(1 << 50)),
+            work_bytes: usize::MAX,
         }
     }
 }

@@ -197,5 +197,6 @@ fn context<'a>(
         limits,
         dispatcher,
         work: work.ptr(),
+        work_bytes: work.len_bytes(),
     }
 }

@@ -34,6 +34,8 @@ pub struct Context<'a> {
     pub dispatcher: &'a Dispatcher,
     /// Work memory; any address where a plan is only to be looked at or measured.
     pub work: DevPtr<u8>,
+    /// Its size.
+    pub work_bytes: usize,
 }
 
 /// A plan in the making.

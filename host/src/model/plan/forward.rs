@@ -101,7 +101,16 @@ impl Plan {
             Net::Main => builder.forward()?,
             Net::Mtp => builder.mtp()?,
         }
-        Ok(builder.finish())
+        let plan = builder.finish();
+        if plan.work_bytes > context.work_bytes {
+            return Err(ModelError::Request(format!(
+                "a step of {} needs {} bytes of work memory, and the model was loaded with {}",
+                shape.label(),
+                plan.work_bytes,
+                context.work_bytes
+            )));
+        }
+        Ok(plan)
     }
 }
 
