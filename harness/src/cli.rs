@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use host::device::DeviceSpec;
 
+use crate::model::args::{BenchArgs, ForwardArgs, PlanModelArgs, VerifyModelArgs};
 use crate::select::{Axis, ShapeArg};
 
 /// Kernels that give the same bytes for every tile config, checked before they are timed.
@@ -21,12 +22,17 @@ pub struct Cli {
 pub enum Command {
     /// List kernels, configs, shapes or models
     List(ListArgs),
-    /// Show what a sweep would run, and why the rest is pruned; needs no GPU
+    /// Show what a sweep would run and why the rest is pruned, or a model's memory and launches; needs no GPU
     Plan(PlanArgs),
     /// Check every config's bytes, then time it (GPU) or rank it by the cost model (simulator)
     Sweep(SweepArgs),
-    /// Random shapes and values: tuned kernels, plain kernel, CPU reference and simulator must agree to the byte
+    /// Random shapes and values: tuned kernels, plain kernel, CPU reference and simulator must agree to the byte;
+    /// with --model, every way of running a model
     Verify(VerifyArgs),
+    /// Run a model: tokens or text in, tokens and logits out
+    Forward(ForwardArgs),
+    /// Tokens a second of a model, and where the time goes
+    Bench(BenchArgs),
     /// The tuned table, made from the records
     Best(BestArgs),
     /// Compare the median times of two sets of records
@@ -162,6 +168,9 @@ pub struct PlanArgs {
     /// Which cases
     #[command(flatten)]
     pub select: Selection,
+    /// Which model
+    #[command(flatten)]
+    pub whole: PlanModelArgs,
     /// Write JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -227,6 +236,9 @@ pub struct VerifyArgs {
     /// Write the outcome as JSON (`-` for stdout)
     #[arg(long, value_name = "PATH|-")]
     pub json: Option<PathBuf>,
+    /// Which model
+    #[command(flatten)]
+    pub whole: VerifyModelArgs,
 }
 
 /// `harness best`

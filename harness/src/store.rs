@@ -8,8 +8,11 @@ use host::results::{Record, read_records};
 
 use crate::provenance::SOURCE_HASH;
 
-/// Every record of a file, or of the `.jsonl` files of a folder in the order of their names. Lines that are no record are
-/// reported on stderr.
+/// Files of whole models' measurements begin so: they are of another kind.
+pub const MODELS: &str = "models-";
+
+/// Every record of a file, or of the `.jsonl` files of a folder in the order of their names, whole models' left out. Lines that
+/// are no record are reported on stderr.
 ///
 /// # Errors
 /// No such file or folder, or it cannot be read.
@@ -21,7 +24,8 @@ pub fn load(path: &Path) -> Result<Vec<Record>> {
             entries
                 .flatten()
                 .map(|e| e.path())
-                .filter(|p| p.extension().is_some_and(|e| e == "jsonl")),
+                .filter(|p| p.extension().is_some_and(|e| e == "jsonl"))
+                .filter(|p| !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(MODELS))),
         );
         files.sort();
     } else if path.exists() {

@@ -3,9 +3,9 @@
 //! notes which config it was, starts another worker and goes on.
 
 mod child;
-mod copy_rate;
+pub mod copy_rate;
 mod parent;
-mod plant;
+pub mod plant;
 pub mod protocol;
 mod sweep_job;
 mod timing;

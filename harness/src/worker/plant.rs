@@ -7,7 +7,8 @@ use host::device::Stream;
 use host::op::spec::Dtype;
 use host::op::{AloneCheck, Case, Mismatch, OpError, Prepared, Reference};
 
-fn planted(kind: &str, config: &str) -> bool {
+/// Whether a fault of this kind is planted for this config (or check).
+pub fn planted(kind: &str, config: &str) -> bool {
     let names = |p: &str| {
         p.split_once(':')
             .is_some_and(|(k, configs)| k == kind && configs.split(',').any(|c| c == config))

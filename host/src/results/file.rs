@@ -97,6 +97,14 @@ impl RecordFile {
                 message,
             });
         }
+        self.append_json(record)
+    }
+
+    /// Appends any record as one line, as [`RecordFile::append`] does: for files of other kinds than [`Record`]'s.
+    ///
+    /// # Errors
+    /// The system's; a record that cannot be JSON.
+    pub fn append_json(&mut self, record: &impl serde::Serialize) -> Result<(), RecordError> {
         let path = self.path.clone();
         let io = |action| move |source| RecordError::Io { path, action, source };
         let text = serde_json::to_string(record).map_err(io::Error::from);

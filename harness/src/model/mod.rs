@@ -1,0 +1,14 @@
+//! What the commands that run whole models have in common: their options, opening a model, prompts, parameter counts, hashes.
+
+pub mod args;
+mod hash;
+mod open;
+mod params;
+pub mod plan;
+mod plan_text;
+mod prompt;
+
+pub use hash::Fnv128;
+pub use open::{fail, open, planning_device};
+pub use params::{parameters, short_bytes, short_count};
+pub use prompt::made_up;
