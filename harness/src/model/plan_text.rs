@@ -76,8 +76,19 @@ pub fn refusals(plan: &Plan) -> String {
         [first, .., last] => format!("  {op}: {first} .. {last}, {} configs ({reason})\n", configs.len()),
         _ => String::new(),
     };
-    "refused:\n".to_string() + &by_reason.iter().map(line).collect::<String>()
+    let (strict, other): (Vec<_>, Vec<_>) = by_reason.iter().partition(|((_, reason), _)| reason.contains(STRICT));
+    let mut text = String::new();
+    for (title, lines) in [("excluded by strict mode:\n", strict), ("refused:\n", other)] {
+        if !lines.is_empty() {
+            text += title;
+            text.extend(lines.into_iter().map(line));
+        }
+    }
+    text
 }
+
+/// What dispatch says of a config that strictness excludes.
+const STRICT: &str = "the mode is strict";
 
 #[cfg(test)]
 mod tests {
