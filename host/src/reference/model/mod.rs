@@ -154,7 +154,7 @@ pub enum Mlp {
     /// Gate, up and down.
     Dense(Dense),
     /// Experts.
-    Moe(Moe),
+    Moe(Box<Moe>),
 }
 
 /// One layer's weights.
