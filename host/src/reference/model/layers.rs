@@ -152,7 +152,8 @@ impl Model {
         expect("top_k", c.top_k.min(experts), &[("top_k", c.top_k)])?;
         let routed = moe::router(&w.router.times(x)?, n_tok, experts, c.top_k, c.normalise)?;
         let shared = match &w.shared {
-            Some((dense, gate)) => {
+            Some(shared) => {
+                let (dense, gate) = &**shared;
                 gate.check("shared_gate", 1, hidden)?;
                 Some((gate.times(x)?, self.dense(dense, x)?))
             }

@@ -136,7 +136,7 @@ pub struct Moe {
     /// Of each expert `[hidden][ffn]`.
     pub down: Stack,
     /// The shared expert and its gate `[1][hidden]`.
-    pub shared: Option<(Dense, Matrix)>,
+    pub shared: Option<Box<(Dense, Matrix)>>,
 }
 
 /// What mixes positions.
@@ -154,7 +154,7 @@ pub enum Mlp {
     /// Gate, up and down.
     Dense(Dense),
     /// Experts.
-    Moe(Box<Moe>),
+    Moe(Moe),
 }
 
 /// One layer's weights.
