@@ -1,7 +1,9 @@
 //! Names, the shape files' models against what is published of them.
 
 use super::*;
+use crate::device::{Device, SimtOptions};
 use crate::model::config::Mixer;
+use crate::model::engine::{Engine, Options, Sampling};
 use crate::model::memory::Memory;
 use crate::model::weights::ModelWeights;
 
@@ -115,4 +117,57 @@ fn layers_alternate_as_the_interval_says() {
     let attention = |i: usize| hybrid.layers[i].mixer == Mixer::Attention;
     assert!((0..40).all(|i| attention(i) == (i % 4 == 3)));
     assert_eq!(config("qwen3-8b").unwrap().gdn_layers(), 0);
+}
+
+/// Logits of some tokens, of the model with its layers repeated until there are so many.
+fn logits(name: &str, layers: usize, tokens: &[u32]) -> Vec<f32> {
+    let mut config = config(name).unwrap();
+    config.layers = config.layers.iter().copied().cycle().take(layers).collect();
+    config.mtp = false;
+    let model = Synthetic::new(config, WeightFormat::Bf16, 0).unwrap();
+    let options = Options {
+        graphs: false,
+        context: 64,
+        chunk: 64,
+        all_logits: true,
+        ..Options::default()
+    };
+    // What is asked here are values; without its checks the simulator is faster.
+    let fast = SimtOptions {
+        checks: false,
+        ..SimtOptions::default()
+    };
+    let mut engine = Engine::load(&Device::simt_with(fast), &model, options).unwrap();
+    let seq = engine.open(Sampling::GREEDY).unwrap();
+    engine.prefill_logits(seq, tokens).unwrap()
+}
+
+/// The cosine of the angle between two lists.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// A deep model's logits are of order 1, tokens differ, what came before counts, and the last layers neither drown nor do all: the
+/// residual stream neither fades nor explodes.
+#[test]
+fn deep_models_keep_activations_of_order_1_and_tokens_apart() {
+    for (name, layers) in [("tiny-qwen3", 12), ("tiny-llama", 12), ("tiny-qwen3.6", 8)] {
+        let tokens = [7, 100, 3, 511, 0, 100];
+        let whole = logits(name, layers, &tokens);
+        assert!(whole.iter().all(|v| v.is_finite()), "{name}");
+        let rows: Vec<&[f32]> = whole.chunks_exact(512).collect();
+        let mut alike = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            let rms = (row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 512.0).sqrt();
+            assert!((0.7..1.4).contains(&rms), "{name}: rms {rms} of row {i}");
+            alike.extend(rows[..i].iter().map(|other| cosine(row, other)));
+        }
+        // With attention that averages over all positions it is 0.75.
+        let mean = alike.iter().sum::<f64>() / alike.len() as f64;
+        assert!(mean < 0.5, "{name}: rows are {mean} alike: {alike:?}");
+        let fewer = logits(name, layers - 4, &tokens);
+        let c = cosine(&whole, &fewer);
+        assert!((0.5..0.999).contains(&c), "{name}: 4 layers less are {c} like all");
+    }
 }

@@ -1,9 +1,11 @@
 //! Seeded weights: an [`Origin`] whose tensors are made on the device, each by one launch, in the sizes that files would give.
 //!
-//! Every matrix `[n][k]` has a standard deviation of 1 / sqrt(k), so that inputs of order 1 give outputs of order 1. What adds to the
-//! residual stream (o, out, down) has half of that, and the router twice: the stream stays of order 1 through any usual number of layers,
-//! and experts differ. The embedding has 1 / sqrt(hidden), so that a tied head does not answer each token with itself. Norms are 1 give
-//! or take 0.1, A_log and dt_bias are in the ranges that models are initialised with (decay from 1 to 16, steps of 0.001 to 0.1).
+//! Every matrix `[n][k]` has a standard deviation of 1 / sqrt(k), so that inputs of order 1 give outputs of order 1; but what adds to the
+//! residual stream has less (down half of it, o and out a quarter), and the router twice: the stream stays of order 1 through any usual
+//! number of layers, and experts differ. Heads of q and k are normed to 2 (or projected so, where a model does not norm them), so that
+//! attention looks at a few positions: one that averages over all makes all tokens alike within some layers, and they would all be followed
+//! by the same token. The embedding has 1 / sqrt(hidden), so that a tied head does not answer each token with itself. Other norms are 1
+//! give or take 0.1, A_log and dt_bias are in the ranges that models are initialised with (decay from 1 to 16, steps of 0.001 to 0.1).
 //!
 //! A tensor's numbers depend on the seed and on its name in a checkpoint: a model's first layers are those of the whole model.
 
@@ -26,6 +28,8 @@ use kernels_gpu::q8;
 
 /// Standard deviation of a norm's weights.
 const NORM_DEVIATION: f64 = 0.1;
+/// Mean of the weights of the norms of q and k heads: scores have a standard deviation of its square.
+const HEAD_NORM: f64 = 2.0;
 /// Standard deviation of a convolution's taps: four make up 1.
 const CONV_DEVIATION: f64 = 0.5;
 /// log of the decay.
@@ -42,6 +46,7 @@ enum Kind {
     ALog,
     DtBias,
     GatedNorm,
+    HeadNorm,
 }
 
 /// Seeded weights of a model.
@@ -61,14 +66,20 @@ impl<'a> SyntheticOrigin<'a> {
         let mtp = layout.mtp.as_ref().map(|mtp| &mtp.layer);
         let mut kinds = HashMap::new();
         for layer in layout.layers.iter().chain(mtp) {
-            if let MixerLayout::Gdn(gdn) = &layer.mixer {
-                let all = [
-                    (&gdn.conv, Kind::Conv),
-                    (&gdn.a_log, Kind::ALog),
-                    (&gdn.dt_bias, Kind::DtBias),
-                    (&gdn.norm, Kind::GatedNorm),
-                ];
-                kinds.extend(all.map(|(vector, kind)| (vector.tensor.as_str(), kind)));
+            match &layer.mixer {
+                MixerLayout::Gdn(gdn) => {
+                    let all = [
+                        (&gdn.conv, Kind::Conv),
+                        (&gdn.a_log, Kind::ALog),
+                        (&gdn.dt_bias, Kind::DtBias),
+                        (&gdn.norm, Kind::GatedNorm),
+                    ];
+                    kinds.extend(all.map(|(vector, kind)| (vector.tensor.as_str(), kind)));
+                }
+                MixerLayout::Attention(attention) => {
+                    let norms = [&attention.q_norm, &attention.k_norm].into_iter().flatten();
+                    kinds.extend(norms.map(|vector| (vector.tensor.as_str(), Kind::HeadNorm)));
+                }
             }
         }
         Self {
@@ -176,6 +187,20 @@ impl<'a> SyntheticOrigin<'a> {
         })
     }
 
+    /// Over 1 / sqrt(k): the standard deviation of the weights of products that begin with a part.
+    fn gain(&self, part: &str) -> f64 {
+        // Where nothing norms q and k they are made larger, and v with them, since the three are one matrix.
+        let heads = if self.config.attention.qk_norm { 1.0 } else { HEAD_NORM };
+        match part {
+            "q" => heads,
+            "o" => 0.25 / heads,
+            "out" => 0.25,
+            "down" => 0.5,
+            "router" => 2.0,
+            _ => 1.0,
+        }
+    }
+
     /// How a part of a product is stored.
     fn format(&self, part: &Part) -> WeightFormat {
         match (self.format, part.name) {
@@ -207,15 +232,6 @@ fn name(piece: Option<&Piece>, what: &str) -> String {
     }
 }
 
-/// Over 1 / sqrt(k): the standard deviation of a part's weights.
-fn gain(part: &str) -> f64 {
-    match part {
-        "o" | "out" | "down" => 0.5,
-        "router" => 2.0,
-        _ => 1.0,
-    }
-}
-
 /// The standard deviation of a matrix.
 fn deviation(k: u32, gain: f64) -> f64 {
     gain / f64::from(k).sqrt()
@@ -241,7 +257,7 @@ impl Origin for SyntheticOrigin<'_> {
                     format: Format::Bf16(table.cast()),
                 },
                 _ => {
-                    let deviation = deviation(layout.k, gain(first.name));
+                    let deviation = deviation(layout.k, self.gain(first.name));
                     self.matrix(memory, &name, format, [n, layout.k], deviation)?
                 }
             });
@@ -271,7 +287,7 @@ impl Origin for SyntheticOrigin<'_> {
             .config
             .moe
             .is_some_and(|moe| [n, k] == [self.config.hidden, moe.ffn]);
-        let deviation = deviation(k, gain(if down { "down" } else { "" }));
+        let deviation = deviation(k, self.gain(if down { "down" } else { "gate" }));
         let format = match self.format {
             WeightFormat::Nvfp4 => {
                 self.must_divide(&name, WeightFormat::Nvfp4, k)?;
@@ -312,15 +328,18 @@ impl Origin for SyntheticOrigin<'_> {
         };
         let region = take(memory, name, size * len)?;
         let kind = self.kinds.get(name).copied();
-        let mean = match self.config.zero_centered && kind != Some(Kind::GatedNorm) {
-            true => 0.0,
-            false => 1.0,
+        let centre = match self.config.zero_centered && kind != Some(Kind::GatedNorm) {
+            true => 1.0,
+            false => 0.0,
         };
+        let mean = if kind == Some(Kind::HeadNorm) { HEAD_NORM } else { 1.0 } - centre;
         self.fill(memory, |fill| match kind {
             Some(Kind::ALog) => fill.uniform(region.ptr(), len, A_LOG, id(name)),
             Some(Kind::DtBias) => fill.uniform(region.ptr(), len, DT_BIAS, id(name)),
             Some(Kind::Conv) => fill.normal(region.ptr(), len, 0.0, CONV_DEVIATION, id(name)),
-            Some(Kind::GatedNorm) | None => fill.normal(region.ptr(), len, mean, NORM_DEVIATION, id(name)),
+            Some(Kind::GatedNorm | Kind::HeadNorm) | None => {
+                fill.normal(region.ptr(), len, mean, NORM_DEVIATION, id(name))
+            }
         })?;
         Ok(region.ptr())
     }

@@ -107,7 +107,12 @@ fn bf16_weights_are_the_reference_s() {
     assert!(bf16_of(&gdn.input.matrices[0]) == normal(&name, len, 0.0, 1.0 / 16.0));
     let out = &gdn.out.matrices[0];
     assert_eq!((out.n, out.k), (256, 512));
-    let wanted = normal(&names.out.parts[0].pieces[0].base, 256 * 512, 0.0, 0.5 / 512_f64.sqrt());
+    let wanted = normal(
+        &names.out.parts[0].pieces[0].base,
+        256 * 512,
+        0.0,
+        0.25 / 512_f64.sqrt(),
+    );
     assert!(bf16_of(out) == wanted);
     // Vectors: decays and steps in their ranges, norms about 1 that are stored less it, but not the gated one.
     let a_log = read(gdn.a_log, 4);
@@ -118,6 +123,15 @@ fn bf16_weights_are_the_reference_s() {
     let norm = read(weights.layers[0].input_norm, 256);
     assert!(norm == normal(&layout.input_norm.tensor, 256, 0.0, 0.1));
     assert!(read(gdn.conv, 4 * 1024) == normal(&names.conv.tensor, 4096, 0.0, 0.5));
+    // Heads of q and k are normed to 2.
+    let (MixerWeights::Attention(attention), MixerLayout::Attention(names)) =
+        (&weights.layers[3].mixer, &model.layout().layers[3].mixer)
+    else {
+        panic!("no attention")
+    };
+    for (norm, layout) in [(attention.q_norm, &names.q_norm), (attention.k_norm, &names.k_norm)] {
+        assert!(read(norm.unwrap(), 256) == normal(&layout.as_ref().unwrap().tensor, 256, 1.0, 0.1));
+    }
     // The MTP head has numbers of its own.
     let mtp = weights.mtp.as_ref().unwrap();
     assert_eq!((mtp.fc.n(), mtp.fc.k), (256, 512));
