@@ -133,6 +133,16 @@ mod tests {
             let error = pairs(json).unwrap_err();
             assert!(error.contains(text), "{json}: {error}");
         }
+        for (json, text) in [
+            (
+                format!(r#"{{"weight_map": {{"{}": "a"}}}}"#, "x".repeat(500)),
+                "at byte 16: a string of 500 bytes",
+            ),
+            (format!(r#"{{"metadata": {}"#, "[".repeat(100)), "more than 64 deep"),
+        ] {
+            let error = pairs(&json).unwrap_err();
+            assert!(error.contains(text), "{error}");
+        }
         let long = pairs(&format!(r#"{{"weight_map": "{}"}}"#, "x".repeat(390))).unwrap_err();
         assert!(long.len() < 400 && long.contains("at line 1 column"), "{long}");
     }
