@@ -149,11 +149,28 @@ impl Engine {
         self.image.set(self.inputs.out_rows, &out_rows);
         self.launch(shape)?;
         let tokens = self.chosen(shape, out.len())?;
+        self.guessed = out.len();
         for (&(seq, row), token) in out.iter().zip(tokens) {
             self.forget(seq);
             self.guesses.push(Guess { seq, token, row });
         }
         Ok(())
+    }
+
+    /// The MTP head's logits of its last step, `[vocab]` of each sequence that it guessed for, in the order of the step.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn draft_logits(&self) -> Result<Vec<f32>, ModelError> {
+        let mut logits = vec![0.0; self.guessed * self.config.vocab as usize];
+        if let Some(buffer) = self
+            .memory
+            .buffer(&self.outputs.draft_logits)
+            .filter(|_| !logits.is_empty())
+        {
+            buffer.download(&mut logits)?;
+        }
+        Ok(logits)
     }
 
     /// Up to `count` guesses of the MTP head for each sequence: what follows the token that was chosen last.

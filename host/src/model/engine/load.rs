@@ -202,6 +202,7 @@ impl Engine {
             last_rows: 0,
             follow: false,
             guesses: Vec::new(),
+            guessed: 0,
         })
     }
 }

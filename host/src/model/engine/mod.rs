@@ -63,6 +63,8 @@ pub struct Engine {
     follow: bool,
     /// What the MTP head says of sequences.
     guesses: Vec<Guess>,
+    /// Rows of logits that the MTP head's last step left.
+    guessed: usize,
 }
 
 impl std::fmt::Debug for Engine {
