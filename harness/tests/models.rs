@@ -79,7 +79,17 @@ fn a_full_models_plan_folds_what_repeats() {
 
 /// The tokens of a forward.
 fn tokens(model: &str, more: &[&str]) -> Vec<u32> {
-    let base = ["forward", "--model", model, "--tokens", "7,8,9,7,8", "--device", "simt"];
+    let base = [
+        "forward",
+        "--model",
+        model,
+        "--tokens",
+        "7,8,9,7,8",
+        "--device",
+        "simt",
+        "--simt-checks",
+        "off",
+    ];
     let text = stdout(&run(&[&base[..], more].concat()), 0);
     text.trim().split(',').map(|t| t.parse().expect("a token")).collect()
 }
@@ -155,6 +165,8 @@ fn a_bench_on_the_simulator_is_host_time_and_leaves_no_record() {
         "1",
         "--by-role",
         "both",
+        "--simt-checks",
+        "off",
         "--device",
         "simt",
         "--out",

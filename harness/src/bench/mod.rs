@@ -18,7 +18,7 @@ use host::results::Clocks;
 
 use crate::exit::usage;
 use crate::model::args::{BenchArgs, ByRole, Switch};
-use crate::model::{fail, open, parameters};
+use crate::model::{device, fail, open, parameters};
 use crate::worker::copy_rate;
 use output::Report;
 use record::{Common, What};
@@ -31,7 +31,7 @@ pub fn command(args: &BenchArgs) -> Result<()> {
     args.table.on_stdout().map_err(usage)?;
     check(args).map_err(usage)?;
     let opened = open(&args.run.model)?;
-    let device = Device::open(&args.run.device)?;
+    let device = device(&args.run.device, args.run.simt_checks)?;
     // Before the model takes the memory that it needs.
     let copy_gb_s = copy_rate::measure(&device)?;
     let options = options(args, opened.config().max_positions);

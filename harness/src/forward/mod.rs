@@ -6,14 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use host::device::Device;
 use host::model::ModelError;
 use host::model::config::ModelConfig;
 use host::model::engine::{Engine, Generated, Options, Request, Sampling};
 
 use crate::exit::usage;
 use crate::model::args::{ForwardArgs, Switch};
-use crate::model::{Fnv128, fail, open};
+use crate::model::{Fnv128, device, fail, open};
 use output::Outcome;
 
 /// The command.
@@ -35,7 +34,7 @@ pub fn command(args: &ForwardArgs) -> Result<()> {
     };
     check(&prompt, opened.config()).map_err(fail)?;
     let options = options(args, prompt.len(), opened.config())?;
-    let device = Device::open(&args.run.device)?;
+    let device = device(&args.run.device, args.run.simt_checks)?;
     let started = Instant::now();
     let mut engine = Engine::load(&device, opened.as_ref(), options).map_err(fail)?;
     let load = started.elapsed();

@@ -59,6 +59,9 @@ pub struct RunArgs {
     /// Tokens of a prompt that a step takes, a multiple of 64
     #[arg(long, default_value_t = 512)]
     pub chunk: u32,
+    /// Whether the simulator checks every access (bounds, unwritten memory, races): off is several times as fast
+    #[arg(long, value_enum, default_value_t)]
+    pub simt_checks: Switch,
     /// Positions of a sequence (default: as many as the request needs)
     #[arg(long)]
     pub context: Option<u32>,
@@ -226,6 +229,9 @@ pub struct VerifyModelArgs {
     /// Only configs that keep the canonical order, or all within the tolerance
     #[arg(long, requires = "model", value_enum, default_value_t)]
     pub mode: ModelMode,
+    /// Whether the simulator checks every access (bounds, unwritten memory, races): off is several times as fast
+    #[arg(long, requires = "model", value_enum, default_value_t)]
+    pub simt_checks: Switch,
     /// Compare a GPU's logits with the simulator's as well
     #[arg(long, requires = "model", value_enum)]
     pub against: Option<Against>,

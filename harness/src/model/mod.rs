@@ -9,6 +9,6 @@ mod plan_text;
 mod prompt;
 
 pub use hash::Fnv128;
-pub use open::{fail, open, planning_device};
+pub use open::{device, fail, open, planning_device};
 pub use params::{parameters, short_bytes, short_count};
 pub use prompt::made_up;

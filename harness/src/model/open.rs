@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use host::cost::H200;
-use host::device::{Device, DeviceInfo, DeviceSpec};
+use host::device::{Device, DeviceInfo, DeviceSpec, SimtOptions};
 use host::model::ModelError;
 use host::model::engine::Opened;
 use host::results::slug;
 
 use crate::exit::usage;
+use crate::model::args::Switch;
 
 /// Opens a model: a folder, a .gguf file, or `synthetic:NAME`.
 ///
@@ -15,6 +16,21 @@ use crate::exit::usage;
 /// No such model, or files that cannot be: exit code 2.
 pub fn open(text: &str) -> Result<Box<dyn Opened>> {
     host::model::open(text).map_err(fail)
+}
+
+/// Opens the device that a model runs on.
+///
+/// # Errors
+/// A device that is not there or does not open.
+pub fn device(spec: &DeviceSpec, simt_checks: Switch) -> Result<Device> {
+    let device = Device::open(spec)?;
+    if device.info().is_simulator && simt_checks == Switch::Off {
+        return Ok(Device::simt_with(SimtOptions {
+            checks: false,
+            ..SimtOptions::default()
+        }));
+    }
+    Ok(device)
 }
 
 /// A model's error with its exit code: what the device did is a failure (3), what cannot be asked for is the command line's (2).
@@ -53,7 +69,7 @@ fn h200() -> DeviceInfo {
         name: "NVIDIA H200".into(),
         is_simulator: false,
         sms: H200.sms,
-        ..Device::simt_with(host::device::SimtOptions::default()).info().clone()
+        ..Device::simt_with(SimtOptions::default()).info().clone()
     }
 }
 

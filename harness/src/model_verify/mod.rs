@@ -16,13 +16,12 @@ mod trace;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use host::device::Device;
 use host::model::engine::{Engine, Options};
 
 use crate::cli::VerifyArgs;
 use crate::exit::{Exit, usage};
 use crate::model::args::Against;
-use crate::model::{fail, made_up, open};
+use crate::model::{device, fail, made_up, open};
 use checks::Check;
 use output::{Outcome, Report};
 use runner::Runner;
@@ -121,7 +120,7 @@ impl Sizes {
 pub fn command(args: &VerifyArgs) -> Result<Exit> {
     let name = args.whole.model.as_deref().unwrap_or_default();
     let opened = open(name)?;
-    let device = Device::open(&args.device)?;
+    let device = device(&args.device, args.whole.simt_checks)?;
     let simulator = device.info().is_simulator;
     let sizes = Sizes::new(args, simulator).map_err(usage)?;
     if args.whole.against == Some(Against::Simt) && simulator {

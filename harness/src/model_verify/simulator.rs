@@ -28,7 +28,7 @@ pub fn check(device: &Device, opened: &dyn Opened, args: &VerifyArgs, sizes: &Si
         ..Options::default()
     };
     let prompt = made_up(args.seed, sizes.prompt, opened.config().vocab);
-    let simulator = Device::open(&DeviceSpec::Simt)?;
+    let simulator = crate::model::device(&DeviceSpec::Simt, args.whole.simt_checks)?;
     let run = |device: &Device| -> Result<Vec<Vec<f32>>, ModelError> {
         let mut engine = Engine::load(device, opened, options.clone())?;
         logits(&mut engine, &prompt, sizes.new.min(STEPS))
