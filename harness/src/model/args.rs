@@ -126,7 +126,7 @@ pub struct ForwardArgs {
     /// Drafts that each step verifies: none, lookup:N (from the text) or mtp:N (from the model's own head)
     #[arg(long, default_value = "none", value_parser = parse_draft)]
     pub draft: Draft,
-    /// Write the prompt's logits, f32 little-endian [tokens][vocab], and print their hash
+    /// Write the prompt's logits to a file, f32 little-endian, a row of the vocabulary for each token; print their hash
     #[arg(long, value_name = "FILE")]
     pub logits: Option<PathBuf>,
     /// Write JSON to stdout

@@ -72,9 +72,10 @@ pub fn refusals(plan: &Plan) -> String {
         return "refused: none\n".into();
     }
     let line = |((op, reason), configs): (&(&str, &str), &Vec<&str>)| match configs[..] {
-        [ref few @ ..] if few.len() <= 4 => format!("  {op}: {} ({reason})\n", few.join(" ")),
-        [first, .., last] => format!("  {op}: {first} .. {last}, {} configs ({reason})\n", configs.len()),
-        _ => String::new(),
+        [first, .., last] if configs.len() > WRITTEN_OUT => {
+            format!("  {op}: {first} .. {last}, {} configs ({reason})\n", configs.len())
+        }
+        _ => format!("  {op}: {} ({reason})\n", configs.join(" ")),
     };
     let (strict, other): (Vec<_>, Vec<_>) = by_reason.iter().partition(|((_, reason), _)| reason.contains(STRICT));
     let mut text = String::new();
@@ -87,6 +88,8 @@ pub fn refusals(plan: &Plan) -> String {
     text
 }
 
+/// Configs of one line that are named each.
+const WRITTEN_OUT: usize = 4;
 /// What dispatch says of a config that strictness excludes.
 const STRICT: &str = "the mode is strict";
 
