@@ -7,7 +7,7 @@ mod golden;
 mod models;
 
 use host::model::config::ModelConfig;
-use host::model::engine::Sampling;
+use host::model::engine::{Feed, Opened, Sampling};
 use host::model::layout::{LayerLayout, LinearLayout, MixerLayout, MlpLayout, ModelLayout};
 use host::rope::Scaling;
 use models::{Model, Ways, Wrong, decoded, load, prefilled};
@@ -207,47 +207,55 @@ fn a_token_too_many_is_seen() {
     assert!(found.bounds > 2.0 && found.wrong > 0, "{found:?}");
 }
 
-/// The MTP head's logits after prompts of several lengths, with the token that the model itself has chosen.
+/// The MTP head's logits after prompts of several lengths, with the token that the model itself has chosen. The first prompt's accesses
+/// are checked.
+fn mtp_logits(model: &Model, opened: &dyn Opened) -> Vec<f32> {
+    let logits = model.golden().f64("logits");
+    let vocab = opened.config().vocab as usize;
+    let mut all = Vec::new();
+    let mut engine = load(opened, true);
+    engine.follow_with_mtp().unwrap();
+    for (i, row) in model.golden().i32("mtp_rows").into_iter().enumerate() {
+        if i == 1 {
+            engine = load(opened, false);
+            engine.follow_with_mtp().unwrap();
+        }
+        let row = row as usize;
+        let seq = engine.open(Sampling::GREEDY).unwrap();
+        let tokens = &model.tokens()[..=row];
+        let chosen = engine.prefill(&[Feed { seq, tokens }]).unwrap();
+        let right = &logits[row * vocab..][..vocab];
+        assert!(
+            right.iter().all(|x| *x <= right[chosen[0] as usize]),
+            "the token after {row}"
+        );
+        let got = engine.draft_logits().unwrap();
+        let guess = engine.guesses(&[seq], 1).unwrap()[0][0] as usize;
+        assert!(got.iter().all(|x| *x <= got[guess]), "the guess after {row}");
+        all.extend(got);
+        engine.close(seq);
+    }
+    all
+}
+
 fn mtp_agrees(name: &'static str) {
     let model = Model::new(name);
-    let mut engine = model.load(true);
-    engine.follow_with_mtp().unwrap();
-    let config = engine.config().clone();
-    let vocab = config.vocab as usize;
+    let opened = model.open();
+    let config = opened.config();
     let ways = Ways {
         chunks: true,
         mtp: true,
     };
-    let (logits, want) = (model.golden().f64("logits"), model.golden().f64("mtp_logits"));
-    let mut all = Vec::new();
-    for (i, row) in model.golden().i32("mtp_rows").into_iter().enumerate() {
-        let row = row as usize;
-        if i == 1 {
-            // The first prompt's accesses were checked.
-            engine = model.load(false);
-            engine.follow_with_mtp().unwrap();
-        }
-        let seq = engine.open(Sampling::GREEDY).unwrap();
-        let tokens = &model.tokens()[..=row];
-        let chosen = engine.prefill(&[host::model::engine::Feed { seq, tokens }]).unwrap();
-        let right = &logits[row * vocab..][..vocab];
-        assert!(
-            (0..vocab).all(|i| right[i] <= right[chosen[0] as usize]),
-            "{name}: the token after row {row}"
-        );
-        let got = engine.draft_logits().unwrap();
-        let guess = engine.guesses(&[seq], 1).unwrap()[0][0] as usize;
-        assert!(
-            got.iter().all(|x| *x <= got[guess]),
-            "{name}: the guess after row {row}"
-        );
-        all.extend(got);
-        engine.close(seq);
-    }
-    model.holds("MTP head", &config, ways, &all, &want);
-    // Exchanged rows are other texts' logits.
-    all.rotate_left(vocab);
-    assert!(model.compare(&config, ways, &all, &want).bounds > 2.0);
+    let want = model.golden().f64("mtp_logits");
+    let got = mtp_logits(&model, opened.as_ref());
+    model.holds("MTP head", config, ways, &got, &want);
+    let wrong = Wrong::new(&model).with(|_, layout| {
+        let mtp = layout.mtp.as_mut().unwrap();
+        std::mem::swap(&mut mtp.embedding_norm.tensor, &mut mtp.hidden_norm.tensor);
+    });
+    let found = model.compare(config, ways, &mtp_logits(&model, &wrong), &want);
+    println!("planted: {name}, norms of the MTP head's halves exchanged: {found:?}");
+    assert!(found.bounds > 2.0, "{found:?} passes");
 }
 
 #[test]
