@@ -78,7 +78,7 @@ pub struct PlanModelArgs {
     #[arg(short = 'b', long = "batch", requires = "model", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,
     /// Tokens of the prefill step
-    #[arg(short = 'p', long = "prompt", requires = "model", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(short = 'p', long = "prompt", requires = "model", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=32768))]
     pub prompt: u32,
     /// Positions of a sequence (default: 4096, or what the model was made for)
     #[arg(long, requires = "model")]

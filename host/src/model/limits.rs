@@ -25,17 +25,17 @@ pub struct Limits {
 impl Limits {
     /// The most rows of a step.
     pub fn max_tok(&self) -> u32 {
-        self.chunk.max(self.max_seqs * self.per_seq)
+        self.chunk.max(self.slots())
     }
 
     /// The most positions of a sequence.
     pub fn context(&self) -> u32 {
-        self.max_pages * self.page
+        self.max_pages.saturating_mul(self.page)
     }
 
     /// Slots for states: each sequence has one for every token of a verification.
     pub fn slots(&self) -> u32 {
-        self.max_seqs * self.per_seq
+        self.max_seqs.saturating_mul(self.per_seq)
     }
 
     /// Checks them against each other and the model.
@@ -52,12 +52,13 @@ impl Limits {
             )))
         };
         range("the number of sequences", self.max_seqs, 1, 4096)?;
-        range("the tokens of a chunk", self.chunk, 64, 65_536)?;
+        // A grid has at most 65,535 blocks in the direction that some operations have their tokens in.
+        range("the tokens of a chunk", self.chunk, 64, 32_768)?;
         range("the tokens of a sequence that a step verifies", self.per_seq, 1, 8)?;
         range(
             "the rows of logits of a step",
             self.max_out,
-            self.max_seqs * self.per_seq,
+            self.slots(),
             self.max_tok(),
         )?;
         if !self.chunk.is_multiple_of(64) {
