@@ -29,8 +29,10 @@ pub(super) struct Guess {
     seq: SeqId,
     /// Its guess of the token after the chosen one.
     token: u32,
-    /// Its row of hidden states in the last step.
+    /// Its row of hidden states after the head's step.
     row: usize,
+    /// Which of the head's steps: the next one writes its own hidden states over the row.
+    step: u64,
 }
 
 impl Engine {
@@ -99,7 +101,9 @@ impl Engine {
             }
             shifted.push(row.again(ids));
         }
-        self.run_mtp(shape, &shifted, &hidden, &out)
+        let guesses = self.run_mtp(shape, &shifted, &hidden, &out)?;
+        self.keep(guesses);
+        Ok(())
     }
 
     /// The MTP head's step after a decode step: beside the hidden state of each kept token the one chosen after it.
@@ -120,17 +124,26 @@ impl Engine {
             shifted.push(row.again(ids));
         }
         let hidden: Vec<i32> = (0..(rows.len() * per_seq) as i32).collect();
-        self.run_mtp(shape, &shifted, &hidden, &out)
+        let guesses = self.run_mtp(shape, &shifted, &hidden, &out)?;
+        self.keep(guesses);
+        Ok(())
     }
 
-    /// Runs the MTP head on rows; `out`: the sequences whose guess is wanted, with their rows.
+    fn keep(&mut self, guesses: Vec<Guess>) {
+        for guess in guesses {
+            self.forget(guess.seq);
+            self.guesses.push(guess);
+        }
+    }
+
+    /// Runs the MTP head on rows; `out`: the sequences whose guess is wanted, with their rows. Their guesses, in order.
     fn run_mtp(
         &mut self,
         shape: StepShape,
         rows: &[Row],
         hidden: &[i32],
         out: &[(SeqId, usize)],
-    ) -> Result<(), ModelError> {
+    ) -> Result<Vec<Guess>, ModelError> {
         let n_out = if out.is_empty() { 0 } else { shape.n_seq };
         let shape = StepShape {
             net: Net::Mtp,
@@ -147,14 +160,13 @@ impl Engine {
         }
         self.image.set(self.inputs.hidden_rows, &hidden_rows);
         self.image.set(self.inputs.out_rows, &out_rows);
+        self.mtp_steps += 1;
+        let step = self.mtp_steps;
         self.launch(shape)?;
         let tokens = self.chosen(shape, out.len())?;
         self.guessed = out.len();
-        for (&(seq, row), token) in out.iter().zip(tokens) {
-            self.forget(seq);
-            self.guesses.push(Guess { seq, token, row });
-        }
-        Ok(())
+        let guess = |(&(seq, row), token)| Guess { seq, token, row, step };
+        Ok(out.iter().zip(tokens).map(guess).collect())
     }
 
     /// The MTP head's logits of its last step, `[vocab]` of each sequence that it guessed for, in the order of the step.
@@ -173,20 +185,30 @@ impl Engine {
         Ok(logits)
     }
 
-    /// Up to `count` guesses of the MTP head for each sequence: what follows the token that was chosen last.
+    /// Up to `count` guesses of the MTP head for each sequence: what follows the token that was chosen last. All but the first go on from
+    /// the head's last step, so there is one alone where a sequence had no part in it.
     ///
     /// # Errors
-    /// [`ModelError::Request`]: the head does not go along, or a sequence has no token yet. The device's.
+    /// [`ModelError::Request`]: the head does not go along, a sequence has no token yet or is there twice. The device's.
     pub fn guesses(&mut self, seqs: &[SeqId], count: usize) -> Result<Vec<Vec<u32>>, ModelError> {
         let mut guesses = Vec::with_capacity(seqs.len());
-        for seq in seqs {
+        for (i, seq) in seqs.iter().enumerate() {
+            if seqs[..i].contains(seq) {
+                return Err(ModelError::Request(format!("sequence {} is there twice", seq.0)));
+            }
             let found = self.guesses.iter().find(|guess| guess.seq == *seq);
             let none = || ModelError::Request(format!("the MTP head has no guess for sequence {}", seq.0));
             guesses.push(*found.ok_or_else(none)?);
         }
+        if count == 0 {
+            return Ok(vec![Vec::new(); seqs.len()]);
+        }
         let mut all: Vec<Vec<u32>> = guesses.iter().map(|guess| vec![guess.token]).collect();
-        let (context, max_tok) = (self.limits.context() as usize, self.limits.max_tok() as i32);
+        let max_tok = self.limits.max_tok() as i32;
         for ahead in 1..count {
+            if guesses.iter().any(|guess| guess.step != self.mtp_steps) {
+                break;
+            }
             let (mut rows, mut positions) = (Vec::with_capacity(seqs.len()), Vec::new());
             for guess in &guesses {
                 let past = self.sequences.get(guess.seq)?.len() + ahead - 1;
@@ -199,7 +221,7 @@ impl Engine {
                     wanted: 0..1,
                 });
             }
-            if positions.iter().any(|(_, wanted)| *wanted > context) || self.sequences.reserve(&positions).is_err() {
+            if self.sequences.reserve(&positions).is_err() {
                 break;
             }
             let n_seq = bucket(seqs.len() as u32, self.limits.max_seqs);
@@ -214,12 +236,7 @@ impl Engine {
             // The head goes on from its own hidden states.
             let hidden: Vec<i32> = guesses.iter().map(|guess| max_tok + guess.row as i32).collect();
             let out: Vec<(SeqId, usize)> = seqs.iter().enumerate().map(|(row, &seq)| (seq, row)).collect();
-            self.run_mtp(shape, &rows, &hidden, &out)?;
-            for (guess, seq) in guesses.iter_mut().zip(seqs) {
-                if let Some(new) = self.guesses.iter().find(|new| new.seq == *seq) {
-                    *guess = *new;
-                }
-            }
+            guesses = self.run_mtp(shape, &rows, &hidden, &out)?;
             for (drafts, guess) in all.iter_mut().zip(&guesses) {
                 drafts.push(guess.token);
             }

@@ -74,6 +74,20 @@ impl Engine {
         if matches!(draft, Draft::Mtp(_)) && !self.follow {
             self.follow_with_mtp()?;
         }
+        let room = self.limits.context() as usize;
+        for (i, request) in requests.iter().enumerate() {
+            // The last token that is generated is never fed.
+            let (prompt, new) = (request.prompt.len(), request.max_new);
+            let wanted = prompt.saturating_add(new.saturating_sub(1));
+            if wanted > room {
+                return Err(ModelError::Context {
+                    what: format!("request {i}, {prompt} tokens of the prompt and {new} to generate"),
+                    wanted: wanted as u64,
+                    room: room as u64,
+                    advice: "shorten the prompt, generate fewer, or load the model with a longer context",
+                });
+            }
+        }
         let mut seqs = Vec::with_capacity(requests.len());
         let outcome = self.open_all(requests, &mut seqs).and_then(|()| {
             let feeds: Vec<Feed<'_>> = seqs
@@ -171,10 +185,16 @@ impl Engine {
         draft: Draft,
     ) -> Result<Vec<Vec<u32>>, ModelError> {
         let mut most = draft.count() as usize;
-        for &i in going {
-            // The chosen token is not in the cache yet.
-            let used = self.sequences.get(seqs[i])?.len() + 1;
-            most = most.min((self.limits.context() as usize).saturating_sub(used));
+        while most > 0 {
+            let mut wanted = Vec::with_capacity(going.len());
+            for &i in going {
+                // The chosen token is not in the cache yet.
+                wanted.push((seqs[i], self.sequences.get(seqs[i])?.len() + 1 + most));
+            }
+            match self.sequences.reserve(&wanted) {
+                Ok(()) => break,
+                Err(_) => most -= 1,
+            }
         }
         let useful = |i: usize| requests[i].max_new.saturating_sub(all[i].tokens.len() + 1);
         match draft {

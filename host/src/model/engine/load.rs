@@ -169,7 +169,9 @@ impl Engine {
         let limits = options.limits(&config)?;
         let dispatcher = Dispatcher::new(device.info(), options.mode)?;
         let (counted, _) = count(opened, &limits, &dispatcher, &[])?;
-        must_fit(device, &config, &counted)?;
+        if let Some([free, total]) = device.memory()?.map(<[u64; 2]>::from) {
+            must_fit(&config.name, &counted, [free, total])?;
+        }
         let mut memory = Memory::on(device);
         let Parts {
             weights,
@@ -203,15 +205,13 @@ impl Engine {
             follow: false,
             guesses: Vec::new(),
             guessed: 0,
+            mtp_steps: 0,
         })
     }
 }
 
-/// Refuses a model that the device has too little memory for.
-fn must_fit(device: &Device, config: &ModelConfig, counted: &Memory) -> Result<(), ModelError> {
-    let Some((free, total)) = device.memory()? else {
-        return Ok(());
-    };
+/// Refuses a model that a device of `total` bytes, of which `free` are free, has too little memory for.
+fn must_fit(model: &str, counted: &Memory, [free, total]: [u64; 2]) -> Result<(), ModelError> {
     let needed = counted.total();
     if needed <= free {
         return Ok(());
@@ -222,11 +222,38 @@ fn must_fit(device: &Device, config: &ModelConfig, counted: &Memory) -> Result<(
         .map(|(part, bytes)| format!("{part} {bytes}"))
         .collect();
     Err(ModelError::DoesNotFit {
-        model: config.name.clone(),
+        model: model.into(),
         needed,
         free,
         total,
         parts: parts.join(", "),
         advice: "Take fewer sequences, a shorter context or fewer layers",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_does_not_fit_is_refused_with_every_number() {
+        let mut counted = Memory::counted();
+        for (part, bytes) in [("weights", 700), ("kv cache", 250), ("weights", 50)] {
+            counted.alloc(part, "tensor", bytes).unwrap();
+        }
+        must_fit("large", &counted, [1000, 2000]).unwrap();
+        let error = must_fit("large", &counted, [999, 2000]).unwrap_err();
+        assert!(matches!(error, ModelError::DoesNotFit { .. }));
+        let text = error.to_string();
+        for part in [
+            "large needs 1000 bytes",
+            "999 of",
+            "2000",
+            "kv cache 250",
+            "weights 750",
+            "Take fewer",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
 }

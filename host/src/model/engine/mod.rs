@@ -65,6 +65,8 @@ pub struct Engine {
     guesses: Vec<Guess>,
     /// Rows of logits that the MTP head's last step left.
     guessed: usize,
+    /// Steps of the MTP head so far.
+    mtp_steps: u64,
 }
 
 impl std::fmt::Debug for Engine {
@@ -164,7 +166,7 @@ impl Engine {
         self.sequences.open(sampling)
     }
 
-    /// Closes a sequence; its pages and slots are free again.
+    /// Closes a sequence; its pages and slots are free again. One that is closed already stays so.
     pub fn close(&mut self, id: SeqId) {
         self.sequences.close(id);
         self.forget(id);

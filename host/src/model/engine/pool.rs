@@ -111,11 +111,12 @@ impl Entry {
                 }
             }
         }
-        self.warm = true;
         match self.graph.as_ref().filter(|_| graphs) {
-            Some(graph) => Ok(graph.launch(stream)?),
-            None => self.plan.launch(device, stream),
+            Some(graph) => graph.launch(stream)?,
+            None => self.plan.launch(device, stream)?,
         }
+        self.warm = true;
+        Ok(())
     }
 
     fn state(&self) -> GraphState {

@@ -3,7 +3,7 @@
 use crate::model::ModelError;
 use crate::model::limits::Limits;
 
-/// A sequence that is open.
+/// A sequence: a number that no other one of the engine had or will have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeqId(pub(super) usize);
 
@@ -45,6 +45,9 @@ impl Sampling {
 /// One sequence.
 #[derive(Clone, Debug)]
 pub(super) struct Sequence {
+    id: SeqId,
+    /// Whether a step of it failed midway: nobody knows what its pages and slots hold.
+    pub failed: bool,
     /// Tokens whose keys, values and states are on the device.
     pub tokens: Vec<u32>,
     /// The pages of its positions, in order.
@@ -83,6 +86,8 @@ impl Sequence {
 pub(super) struct Sequences {
     limits: Limits,
     open: Vec<Option<Sequence>>,
+    /// The number of the next sequence of each place: it leaves the place when divided by the number of places.
+    next: Vec<usize>,
     free_pages: Vec<i32>,
 }
 
@@ -91,6 +96,7 @@ impl Sequences {
         Self {
             limits,
             open: vec![None; limits.max_seqs as usize],
+            next: (0..limits.max_seqs as usize).collect(),
             // The lowest page is taken first.
             free_pages: (0..limits.n_pages as i32).rev().collect(),
         }
@@ -105,14 +111,18 @@ impl Sequences {
         };
         let per_seq = self.limits.per_seq as i32;
         let first = at as i32 * per_seq;
+        let id = SeqId(self.next[at]);
+        self.next[at] += self.open.len();
         self.open[at] = Some(Sequence {
+            id,
+            failed: false,
             tokens: Vec::new(),
             pages: Vec::new(),
             slots: (first..first + per_seq).collect(),
             now: None,
             sampling,
         });
-        Ok(SeqId(at))
+        Ok(id)
     }
 
     /// Whether a sequence has tokens.
@@ -121,22 +131,28 @@ impl Sequences {
     }
 
     pub fn close(&mut self, id: SeqId) {
-        if let Some(sequence) = self.open.get_mut(id.0).and_then(Option::take) {
+        let at = self.place(id);
+        if let Some(sequence) = self.open[at].take_if(|sequence| sequence.id == id) {
             self.free_pages.extend(sequence.pages.into_iter().rev());
         }
     }
 
+    fn place(&self, id: SeqId) -> usize {
+        id.0 % self.open.len()
+    }
+
     pub fn get(&self, id: SeqId) -> Result<&Sequence, ModelError> {
-        self.open
-            .get(id.0)
-            .and_then(Option::as_ref)
+        self.open[self.place(id)]
+            .as_ref()
+            .filter(|sequence| sequence.id == id)
             .ok_or_else(|| ModelError::Request(format!("sequence {} is not open", id.0)))
     }
 
     pub fn get_mut(&mut self, id: SeqId) -> Result<&mut Sequence, ModelError> {
-        self.open
-            .get_mut(id.0)
-            .and_then(Option::as_mut)
+        let at = self.place(id);
+        self.open[at]
+            .as_mut()
+            .filter(|sequence| sequence.id == id)
             .ok_or_else(|| ModelError::Request(format!("sequence {} is not open", id.0)))
     }
 

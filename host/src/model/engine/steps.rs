@@ -54,12 +54,18 @@ pub(super) struct Row {
     pub wanted: std::ops::Range<usize>,
 }
 
+/// Gets, after each step and for each prompt with wanted rows, the prompt's number, the first of the rows, the tokens chosen after them, and
+/// a way to their logits.
+type Each<'a> =
+    dyn FnMut(usize, usize, &[u32], &mut dyn FnMut() -> Result<Vec<f32>, ModelError>) -> Result<(), ModelError> + 'a;
+
 impl Engine {
     /// Runs prompts, chunk by chunk; gives the token that follows each. The logits it was chosen by are [`Engine::logits`]' where one step
     /// was enough.
     ///
     /// # Errors
-    /// An empty prompt, a token that is none, more positions than there is room for: nothing has changed then. The device's.
+    /// An empty prompt, a token that is none, more positions than there is room for: nothing has changed then. The device's, after which
+    /// the sequences can only be closed.
     pub fn prefill(&mut self, prompts: &[Feed<'_>]) -> Result<Vec<u32>, ModelError> {
         let mut chosen = vec![0; prompts.len()];
         self.prefill_with(prompts, Wanted::Last, &mut |feed, _, tokens, _| {
@@ -79,7 +85,13 @@ impl Engine {
                 "logits of every token of a prompt: load the model with all_logits".into(),
             ));
         }
-        let mut all = Vec::with_capacity(tokens.len() * self.config.vocab as usize);
+        // Those of a prompt that is too long are never made.
+        let rows = tokens.len().min(self.limits.context() as usize);
+        let mut all = Vec::new();
+        all.try_reserve_exact(rows * self.config.vocab as usize).map_err(|e| {
+            let vocab = self.config.vocab;
+            ModelError::Request(format!("logits of {rows} tokens, {vocab} f32 each, on the host: {e}"))
+        })?;
         self.prefill_with(&[Feed { seq, tokens }], Wanted::All, &mut |_, _, _, logits| {
             all.extend(logits()?);
             Ok(())
@@ -108,26 +120,18 @@ impl Engine {
         pieces
     }
 
-    /// Runs prompts; after each step `each` gets, for each prompt with wanted rows, the prompt's number, the first of the rows, the tokens
-    /// chosen after them, and a way to their logits.
-    #[allow(clippy::type_complexity)]
-    fn prefill_with(
-        &mut self,
-        prompts: &[Feed<'_>],
-        wanted: Wanted,
-        each: &mut dyn FnMut(
-            usize,
-            usize,
-            &[u32],
-            &mut dyn FnMut() -> Result<Vec<f32>, ModelError>,
-        ) -> Result<(), ModelError>,
-    ) -> Result<(), ModelError> {
+    fn prefill_with(&mut self, prompts: &[Feed<'_>], wanted: Wanted, each: &mut Each<'_>) -> Result<(), ModelError> {
         self.check_feeds(prompts, usize::MAX)?;
         let mut positions = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             positions.push((prompt.seq, self.sequences.get(prompt.seq)?.len() + prompt.tokens.len()));
         }
         self.sequences.reserve(&positions)?;
+        let steps = self.prefill_steps(prompts, wanted, each);
+        self.outcome(prompts, steps)
+    }
+
+    fn prefill_steps(&mut self, prompts: &[Feed<'_>], wanted: Wanted, each: &mut Each<'_>) -> Result<(), ModelError> {
         let mut done = vec![0; prompts.len()];
         loop {
             let pieces = self.next_pieces(prompts, &done);
@@ -212,8 +216,8 @@ impl Engine {
     /// that was right, and one more; so many of the fed tokens are kept as were chosen.
     ///
     /// # Errors
-    /// No tokens or more than the model was loaded for, a token that is none, more positions than there is room for: nothing has changed
-    /// then. The device's.
+    /// No tokens or more than the model was loaded for, a token that is none, more positions than there is room for (each sequence needs it
+    /// for as many tokens as the longest feed has): nothing has changed then. The device's, after which the sequences can only be closed.
     pub fn decode(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<u32>>, ModelError> {
         self.check_feeds(feeds, self.limits.per_seq as usize)?;
         let per_seq = feeds.iter().map(|feed| feed.tokens.len()).max().unwrap_or(0);
@@ -240,6 +244,19 @@ impl Engine {
             });
         }
         self.sequences.reserve(&positions)?;
+        let step = self.decode_step(feeds, &rows, per_seq);
+        self.outcome(feeds, step)
+    }
+
+    /// Marks the sequences of a step that failed: their states may be those of before or of after it.
+    fn outcome<R>(&mut self, feeds: &[Feed<'_>], step: Result<R, ModelError>) -> Result<R, ModelError> {
+        for feed in feeds.iter().filter(|_| step.is_err()) {
+            self.sequences.get_mut(feed.seq)?.failed = true;
+        }
+        step
+    }
+
+    fn decode_step(&mut self, feeds: &[Feed<'_>], rows: &[Row], per_seq: usize) -> Result<Vec<Vec<u32>>, ModelError> {
         let n_seq = bucket(feeds.len() as u32, self.limits.max_seqs);
         let n_tok = n_seq * per_seq as u32;
         let shape = StepShape {
@@ -248,9 +265,9 @@ impl Engine {
             n_tok,
             n_seq,
             n_out: n_tok,
-            head: self.head(&rows)?,
+            head: self.head(rows)?,
         };
-        let chosen = self.step(shape, &rows)?;
+        let chosen = self.step(shape, rows)?;
         let mut kept = Vec::with_capacity(feeds.len());
         for (i, feed) in feeds.iter().enumerate() {
             let chosen = &chosen[i * per_seq..][..feed.tokens.len()];
@@ -262,7 +279,7 @@ impl Engine {
             kept.push(chosen[..=right].to_vec());
         }
         if self.follow {
-            self.follow_decode(&rows, &kept, shape)?;
+            self.follow_decode(rows, &kept, shape)?;
         }
         Ok(kept)
     }
@@ -295,7 +312,13 @@ impl Engine {
             )));
         }
         for (i, feed) in feeds.iter().enumerate() {
-            self.sequences.get(feed.seq)?;
+            if self.sequences.get(feed.seq)?.failed {
+                let message = format!(
+                    "a step of sequence {} failed midway: close it and begin anew",
+                    feed.seq.0
+                );
+                return Err(ModelError::Request(message));
+            }
             if feeds[..i].iter().any(|other| other.seq == feed.seq) {
                 return Err(ModelError::Request(format!("sequence {} is there twice", feed.seq.0)));
             }
