@@ -297,3 +297,67 @@ fn options_that_do_not_fit_a_model_are_refused() {
         assert!(text.contains(wanted), "{text}");
     }
 }
+
+/// One conversation of each prompt: a first prompt, two decoded tokens, a second prompt, a decoded token. All prompts of a turn are one call
+/// where `together`, which fills steps up with sequences that are none. The logits that chose each sequence's last token, and all tokens.
+fn conversations(engine: &mut Engine, first: &[Vec<u32>], second: &[Vec<u32>], together: bool) -> Vec<Run> {
+    let vocab = engine.config().vocab as usize;
+    let all: Vec<usize> = (0..first.len()).collect();
+    let groups: Vec<&[usize]> = if together { vec![&all] } else { all.chunks(1).collect() };
+    let mut runs = Vec::new();
+    for group in groups {
+        let seqs: Vec<SeqId> = group.iter().map(|_| engine.open(Sampling::GREEDY).unwrap()).collect();
+        let mut tokens = vec![Vec::new(); group.len()];
+        for (turn, steps) in [(first, 2), (second, 1)] {
+            let feeds = group.iter().zip(&seqs).map(|(&i, &seq)| Feed { seq, tokens: &turn[i] });
+            let mut last = engine.prefill(&feeds.collect::<Vec<_>>()).unwrap();
+            for step in 0..=steps {
+                tokens
+                    .iter_mut()
+                    .zip(&last)
+                    .for_each(|(tokens, &token)| tokens.push(token));
+                if step < steps {
+                    let feeds = seqs
+                        .iter()
+                        .zip(last.chunks(1))
+                        .map(|(&seq, tokens)| Feed { seq, tokens });
+                    let chosen = engine.decode(&feeds.collect::<Vec<_>>()).unwrap();
+                    last = chosen.iter().map(|chosen| chosen[0]).collect();
+                }
+            }
+        }
+        let logits = engine.logits().unwrap();
+        for (tokens, row) in tokens.into_iter().zip(logits.chunks(vocab)) {
+            let logits = vec![bits(row)];
+            runs.push(Run { tokens, logits });
+        }
+        seqs.into_iter().for_each(|seq| engine.close(seq));
+    }
+    runs
+}
+
+#[test]
+fn prompts_of_several_sequences_and_turns_in_one_call_have_the_bytes_of_prompts_alone() {
+    // All mixers and experts.
+    let name = TINY[4];
+    // Three of five sequences: a step is filled up to four.
+    let mut engine = load(
+        name,
+        Options {
+            max_seqs: 5,
+            ..options()
+        },
+    );
+    let turn = |salt: u32, counts: [usize; 3]| -> Vec<Vec<u32>> {
+        counts.iter().map(|&n| prompt(&engine, salt + n as u32, n)).collect()
+    };
+    // The second prompt has no room beside the first in a chunk of 128, the third has; in the other turn all have.
+    let (first, second) = (turn(1, [70, 100, 20]), turn(9, [5, 65, 33]));
+    let alone = conversations(&mut engine, &first, &second, false);
+    let together = conversations(&mut engine, &first, &second, true);
+    assert_eq!(alone, together, "{name} in one call");
+    engine.set_chunk(64).unwrap();
+    let chunked = conversations(&mut engine, &first, &second, true);
+    assert_eq!(alone, chunked, "{name} in chunks of 64");
+    assert_ne!(alone[0].logits, alone[1].logits, "{name}");
+}
