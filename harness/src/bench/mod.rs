@@ -3,7 +3,7 @@
 //! - `pp512`: prompts of 512 tokens, one at a time, from the call to the token that follows it.
 //! - `tg128`: 128 decode steps of `batch` sequences together behind short prompts; each step ends when its tokens are on the host.
 //!
-//! Each test runs once uncounted, which loads kernels and captures graphs, then `-r` times. On the simulator all times are the
+//! Each test runs uncounted until its kernels are loaded and its graphs captured, then `-r` times. On the simulator all times are the
 //! host's: they are labelled so, and nothing is recorded.
 
 mod output;

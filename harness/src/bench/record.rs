@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::roles::StepTimes;
 use super::speed::Speed;
 use crate::model::args::BenchArgs;
-use crate::provenance::{provenance, shell_line};
+use crate::model::{again, short};
+use crate::provenance::provenance;
 
 /// The version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -63,13 +64,10 @@ impl Common {
     pub fn new(args: &BenchArgs, engine: &Engine, weights_bytes: u64, parameters: u64) -> Common {
         let (info, options, provenance) = (engine.device().info(), engine.options(), provenance());
         let arch = info.arch();
-        let words = std::env::args()
-            .skip(1)
-            .map(|word| if word == args.run.model { short(&word) } else { word });
         Common {
             commit: provenance.commit.clone(),
             dirty: provenance.dirty,
-            command: shell_line(std::iter::once("harness".to_string()).chain(words)),
+            command: again(&args.run.model),
             model: short(&args.run.model),
             parameters,
             weights_bytes,
@@ -95,15 +93,6 @@ impl Common {
                 ptxas: BUILT_WITH.ptxas.map(String::from),
             },
         }
-    }
-}
-
-/// A path without its folders; other texts as they are.
-fn short(model: &str) -> String {
-    let path = std::path::Path::new(model);
-    match path.file_name() {
-        Some(name) if path.exists() => name.to_string_lossy().into_owned(),
-        _ => model.into(),
     }
 }
 

@@ -11,7 +11,8 @@ use super::checks::Found;
 use super::trace::{Difference, Trace};
 use crate::cli::VerifyArgs;
 use crate::exit::Exit;
-use crate::provenance::{provenance, shell_line};
+use crate::model::again;
+use crate::provenance::provenance;
 use crate::table::{Format, Table, print};
 
 /// How a check ended.
@@ -80,14 +81,13 @@ pub struct Report {
 impl Report {
     /// Without a check.
     pub fn new(args: &VerifyArgs, engine: &Engine, sizes: &Sizes) -> Report {
-        let words = std::env::args().skip(1);
         Report {
             model: engine.config().name.clone(),
             device: engine.device().info().name.clone(),
             mode: args.whole.mode.into(),
             commit: provenance().commit.clone(),
             dirty: provenance().dirty,
-            command: shell_line(std::iter::once("harness".to_string()).chain(words)),
+            command: again(args.whole.model.as_deref().unwrap_or_default()),
             seed: args.seed,
             prompt_tokens: sizes.prompt,
             new_tokens: sizes.new,
