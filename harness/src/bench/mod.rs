@@ -7,8 +7,8 @@
 //! host's: they are labelled so, and nothing is recorded.
 
 mod output;
-mod record;
-mod roles;
+pub mod record;
+pub mod roles;
 mod speed;
 
 use anyhow::Result;

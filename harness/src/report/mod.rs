@@ -1,6 +1,7 @@
 //! `harness report --md`: the README's result tables, made from the records, so that no figure is typed by hand: the tuned
-//! kernels', and the plain ones' a model.
+//! kernels', and the plain ones' a model, and whole models.
 
+mod models;
 mod plain;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,13 @@ pub fn command(args: &ReportArgs) -> Result<Exit> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read {}", path.display()))
         .map_err(usage)?;
-    let new = replace(&text, &tables(&records)?)
+    let body = [models::tables(&dir)?, tables(&records)?];
+    let body: Vec<&str> = body
+        .iter()
+        .map(String::as_str)
+        .filter(|part| !part.is_empty())
+        .collect();
+    let new = replace(&text, &body.join("\n"))
         .with_context(|| path.display().to_string())
         .map_err(usage)?;
     if new == text {

@@ -33,7 +33,7 @@
 //! | version | what | measured |
 //! | --- | --- | --- |
 //! | one block a row | digits of 8 bits, a histogram a warp | H200: vocab 248320, top_k 20, top_p 0.95, 1 row 1077.1 us, 0 % of the roof; 16 rows 1082.8 us, 0 % of the roof |
-//! | plain | as above | |
+//! | plain | as above | H200: the same, 1 row 38.2 us; 16 rows 143.5 us, 3 % of the roof |
 
 mod bins;
 mod row;
