@@ -7,7 +7,7 @@
 
 use anyhow::Result;
 use host::cost::Target;
-use host::device::{Device, DeviceError, Event, Graph, Stream};
+use host::device::{Device, Event, Graph, Stream};
 use host::model::engine::Engine;
 use host::model::plan::{Head, Kind, Net, Node, StepShape};
 use host::results::Times;
@@ -18,8 +18,6 @@ use crate::model::fail;
 
 /// Replays of a graph on a GPU, after one that is not counted.
 const SAMPLES: usize = 9;
-/// Rows that a prefill step is filled up to at the least.
-const SMALLEST_PREFILL: u32 = 16;
 
 /// A step to be taken apart.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +96,6 @@ pub fn measure(engine: &mut Engine, step: Step, copy_gb_s: Option<f64>) -> Resul
         };
         let floor_us = copy_gb_s.and_then(floor);
         let mut ops: Vec<String> = own.iter().map(|n| n.op.clone()).collect();
-        ops.dedup();
         ops.sort();
         ops.dedup();
         roles.push(RoleTime {
@@ -139,12 +136,12 @@ fn prepare(engine: &mut Engine, step: Step) -> Result<StepShape> {
             let tokens = speed::step(engine, &seqs, &tokens).map_err(fail)?;
             speed::step(engine, &seqs, &tokens).map_err(fail)?;
             seqs.into_iter().for_each(|seq| engine.close(seq));
-            let n_seq = batch.next_power_of_two().min(limits.max_seqs);
+            let n_seq = limits.step_seqs(batch);
             shape(Kind::Decode, n_seq, n_seq)
         }
         Step::Prefill(length) => {
             speed::prompts(engine, length, 1).map_err(fail)?;
-            let n_tok = length.max(SMALLEST_PREFILL).next_power_of_two().min(limits.chunk);
+            let n_tok = limits.prefill_rows(length);
             shape(Kind::Prefill, n_tok, 1)
         }
     })
@@ -221,18 +218,10 @@ fn needs(node: &Node, other: &Node) -> bool {
 
 /// A graph of some launches.
 fn capture(device: &Device, stream: &Stream, nodes: &[&Node]) -> Result<Graph> {
-    let mut error = None;
-    let captured = device.capture(stream, || {
+    device.capture_of(stream, || {
         nodes.iter().try_for_each(|node| {
-            node.call.launch(device, stream, &node.config).map_err(|e| {
-                let text = format!("{}: {e}", node.role);
-                error = Some(text.clone());
-                DeviceError::Capture(text)
-            })
+            let launched = node.call.launch(device, stream, &node.config);
+            launched.map_err(|e| anyhow::anyhow!("{}: {e}", node.role))
         })
-    });
-    match error {
-        Some(text) => Err(anyhow::anyhow!(text)),
-        None => Ok(captured?),
-    }
+    })
 }

@@ -174,25 +174,9 @@ fn capture(
     config: &str,
     launches: usize,
 ) -> Result<Graph, OpError> {
-    let mut other = None;
-    let captured = device.capture(stream, || {
-        for i in 0..launches {
-            match prepared.launch(config, stream, i % prepared.copies()) {
-                Ok(()) => {}
-                Err(OpError::Device(e)) => return Err(e),
-                Err(e) => {
-                    let message = e.to_string();
-                    other = Some(e);
-                    return Err(DeviceError::Capture(message));
-                }
-            }
-        }
-        Ok(())
-    });
-    match other {
-        Some(e) => Err(e),
-        None => Ok(captured?),
-    }
+    device.capture_of(stream, || {
+        (0..launches).try_for_each(|i| prepared.launch(config, stream, i % prepared.copies()))
+    })
 }
 
 fn sample(c: &mut Candidate, stream: &Stream, events: &(DeviceEvent, DeviceEvent)) -> Result<(), DeviceError> {

@@ -240,6 +240,29 @@ impl Device {
         Graph::capture(self, stream, f)
     }
 
+    /// As [`Device::capture`], of work whose errors are not a device's alone: they come back as they are.
+    ///
+    /// # Errors
+    /// As [`Device::capture`].
+    pub fn capture_of<E: From<DeviceError> + fmt::Display>(
+        &self,
+        stream: &Stream,
+        f: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Graph, E> {
+        let mut error = None;
+        let captured = self.capture(stream, || {
+            f().map_err(|e| {
+                let text = e.to_string();
+                error = Some(e);
+                DeviceError::Capture(text)
+            })
+        });
+        match error {
+            Some(e) => Err(e),
+            None => Ok(captured?),
+        }
+    }
+
     /// Copies `bytes` bytes from the start of `src` to the start of `dst`, in stream order.
     ///
     /// # Errors

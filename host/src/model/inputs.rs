@@ -92,8 +92,7 @@ impl Inputs {
             limits.max_out as usize,
         );
         let end = &mut 0;
-        let mut inputs = Self {
-            region: memory.alloc(STEP, "no inputs", 0)?,
+        Ok(Self {
             ids: field(end, tok),
             positions: field(end, tok),
             cu_seqlens: field(end, seqs + 1),
@@ -109,9 +108,9 @@ impl Inputs {
             sample_position: field(end, out),
             seed: field(end, out),
             block_table: field(end, seqs * limits.max_pages as usize),
-        };
-        inputs.region = memory.alloc(STEP, "inputs", *end)?;
-        Ok(inputs)
+            // Fields are counted in the order they are written here: the last has all of them behind it.
+            region: memory.alloc(STEP, "inputs", *end)?,
+        })
     }
 
     /// A field on the device.

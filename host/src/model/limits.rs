@@ -3,6 +3,21 @@
 use super::ModelError;
 use super::config::ModelConfig;
 
+/// The fewest rows that a prefill step is filled up to.
+const SMALLEST_PREFILL: u32 = 16;
+
+/// The sizes that steps are filled up to: 1, 2, 4, ... and the most.
+pub(super) fn buckets(most: u32) -> Vec<u32> {
+    let mut sizes: Vec<u32> = (0..31).map(|i| 1 << i).take_while(|size| *size < most).collect();
+    sizes.push(most);
+    sizes
+}
+
+/// The size that `count` is filled up to.
+fn bucket(count: u32, most: u32) -> u32 {
+    count.max(1).next_power_of_two().min(most)
+}
+
 /// The most of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -31,6 +46,16 @@ impl Limits {
     /// The most positions of a sequence.
     pub fn context(&self) -> u32 {
         self.max_pages.saturating_mul(self.page)
+    }
+
+    /// The sequences that a step of so many is filled up to.
+    pub fn step_seqs(&self, count: u32) -> u32 {
+        bucket(count, self.max_seqs)
+    }
+
+    /// The rows that a prefill step of so many tokens is filled up to.
+    pub fn prefill_rows(&self, tokens: u32) -> u32 {
+        bucket(tokens.max(SMALLEST_PREFILL), self.chunk)
     }
 
     /// Slots for states: each sequence has one for every token of a verification.
@@ -82,5 +107,17 @@ impl Limits {
             )));
         }
         range("the pages of the cache", self.n_pages, self.max_pages, 1 << 24)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_filled_up() {
+        assert_eq!(buckets(6), [1, 2, 4, 6]);
+        assert_eq!(buckets(1), [1]);
+        assert_eq!((bucket(0, 8), bucket(3, 8), bucket(5, 6), bucket(8, 8)), (1, 4, 6, 8));
     }
 }

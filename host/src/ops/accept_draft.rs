@@ -4,7 +4,7 @@ use kernels_gpu::accept_draft::{THREADS, accept_draft};
 
 use crate::cost::Work;
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::{Call, expect_plain};
+use crate::op::call::{Call, MODEL, expect_plain};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes, sample};
 use crate::op::{Case, OpError, Values};
@@ -107,7 +107,7 @@ pub struct AcceptDraftCall {
 impl Call for AcceptDraftCall {
     fn case(&self) -> Case {
         let dims = [("n_seq", u64::from(self.n_seq)), ("drafts", u64::from(self.max_drafts))];
-        Case::of::<AcceptDraft>("forward", AcceptDraft::NAME, &dims, Values::Normal)
+        Case::of::<AcceptDraft>(MODEL, AcceptDraft::NAME, &dims, Values::Normal)
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {

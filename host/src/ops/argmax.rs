@@ -4,7 +4,7 @@ use kernels_gpu::argmax::{PART, SHARED_BYTES, THREADS, argmax_fold, argmax_parts
 
 use crate::cost::Work;
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::{Call, expect_plain, refused};
+use crate::op::call::{Call, MODEL, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes, sample};
@@ -158,7 +158,7 @@ pub struct ArgmaxCall {
 impl Call for ArgmaxCall {
     fn case(&self) -> Case {
         let dims = [("n_tok", u64::from(self.n_tok)), ("vocab", u64::from(self.vocab))];
-        Case::of::<Argmax>("forward", Argmax::NAME, &dims, Values::Normal)
+        Case::of::<Argmax>(MODEL, Argmax::NAME, &dims, Values::Normal)
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {

@@ -5,7 +5,7 @@ use kernels_gpu::embedding::{THREADS, embedding_bf16, embedding_q8_0, parts};
 
 use crate::cost::Work;
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::{Call, expect_plain, refused};
+use crate::op::call::{Call, MODEL, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::{Random, parallel};
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Problem, Same, Spec, Tensor, bytes, sample};
@@ -178,7 +178,7 @@ impl Call for EmbeddingCall {
     fn case(&self) -> Case {
         let sizes = [self.n_tok, self.n, self.vocab].map(u64::from);
         let dims = [("n_tok", sizes[0]), ("n", sizes[1]), ("vocab", sizes[2])];
-        let case = Case::of::<Embedding>("forward", Embedding::NAME, &dims, Values::Normal);
+        let case = Case::of::<Embedding>(MODEL, Embedding::NAME, &dims, Values::Normal);
         match self.table {
             EmbeddingTable::Bf16(_) => case,
             EmbeddingTable::Q8_0(_) => case.with_dtype("q8_0"),

@@ -8,7 +8,7 @@ use kernels_gpu::gated_rms_norm::{self as kernels, LONG_BYTES, THREADS};
 use super::rms_norm::{EDGES, Norm, VALUES, check_rows, launch_dims, random_n};
 use crate::cost::Work;
 use crate::device::{DevPtr, Device, Stream};
-use crate::op::call::{Call, expect_plain, refused};
+use crate::op::call::{Call, MODEL, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -158,7 +158,7 @@ impl<T: Gated> Call for GatedRmsNormCall<T> {
             ("heads", u64::from(self.heads)),
             ("n", u64::from(self.n)),
         ];
-        Case::of::<GatedRmsNorm>("forward", GatedRmsNorm::NAME, &dims, Values::Normal).with_dtype(T::DTYPE.name())
+        Case::of::<GatedRmsNorm>(MODEL, GatedRmsNorm::NAME, &dims, Values::Normal).with_dtype(T::DTYPE.name())
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {

@@ -3,6 +3,7 @@
 pub mod accept_draft;
 pub mod argmax;
 pub mod attention;
+mod elementwise;
 pub mod embedding;
 pub mod gated_rms_norm;
 pub mod gdn;

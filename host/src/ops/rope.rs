@@ -5,7 +5,7 @@ use kernels_gpu::rope::{THREADS, rope_bf16, shared_bytes};
 
 use crate::cost::Work;
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::{Call, expect_plain, refused};
+use crate::op::call::{Call, MODEL, expect_plain, refused};
 use crate::op::data::{Draw, rows};
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
@@ -218,7 +218,7 @@ impl Call for RopeCall {
     fn case(&self) -> Case {
         let sizes = [self.n_tok, self.heads, self.head_dim, self.rot].map(u64::from);
         let case = case(Rope::NAME, sizes, self.interleaved.into(), Values::Normal);
-        let model = "forward".into();
+        let model = MODEL.into();
         Case { model, ..case }
     }
 

@@ -5,11 +5,12 @@ use kernels_gpu::to_bf16::{THREADS, VECTOR, grid, to_bf16};
 
 use crate::cost::Work;
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::{Call, expect_plain, refused};
+use crate::op::call::{Call, MODEL, expect_plain, refused};
 use crate::op::data::Draw;
 use crate::op::random::Random;
 use crate::op::spec::{Alone, Answer, Axis, Bound, Config, Dims, Piece, Problem, Same, Spec, Tensor, bytes, sample};
 use crate::op::{Case, OpError, Values};
+use crate::ops::elementwise;
 use crate::reference;
 
 /// The operation.
@@ -23,16 +24,6 @@ const GAP: usize = 3;
 
 fn case(name: &str, n: u64, n_tok: u64, values: Values) -> Case {
     Case::of::<ToBf16>("random", name, &[("n", n), ("n_tok", n_tok)], values)
-}
-
-/// Refuses more outputs than the kernel counts.
-fn check_threads(n: u64, n_tok: u64) -> Result<(), String> {
-    if n_tok * n.div_ceil(u64::from(VECTOR)) >= 1 << 31 {
-        return Err(format!(
-            "n = {n}, n_tok = {n_tok}: {VECTOR} outputs a thread are 2^31 threads or more"
-        ));
-    }
-    Ok(())
 }
 
 impl Spec for ToBf16 {
@@ -54,7 +45,7 @@ impl Spec for ToBf16 {
     }
 
     fn check(dims: &Dims) -> Result<(), String> {
-        check_threads(dims.u64("n"), dims.u64("n_tok"))
+        elementwise::check_threads(VECTOR, dims.u64("n"), dims.u64("n_tok"))
     }
 
     fn edge_cases() -> Vec<Case> {
@@ -73,11 +64,7 @@ impl Spec for ToBf16 {
 
     fn random_case(random: Random, i: u64) -> Case {
         let draw = |what: u64, end: u64| random.below(i * 8 + what, end);
-        let n = match draw(0, 3) {
-            0 => 1 + draw(1, 600),
-            1 => 8 * (1 + draw(1, 300)),
-            _ => (256 * (1 + draw(1, 8)) + draw(2, 3)) - 1,
-        };
+        let n = elementwise::random_n(draw);
         let values = Self::VALUES[draw(3, Self::VALUES.len() as u64) as usize];
         case(&format!("case{i}"), n, draw(4, 18), values)
     }
@@ -122,13 +109,13 @@ pub struct ToBf16Call {
 impl Call for ToBf16Call {
     fn case(&self) -> Case {
         let dims = [("n", u64::from(self.n)), ("n_tok", u64::from(self.n_tok))];
-        Case::of::<ToBf16>("forward", ToBf16::NAME, &dims, Values::Normal)
+        Case::of::<ToBf16>(MODEL, ToBf16::NAME, &dims, Values::Normal)
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
         expect_plain(ToBf16::NAME, config)?;
         let (n, n_tok) = (u64::from(self.n), u64::from(self.n_tok));
-        check_threads(n, n_tok).map_err(|why| refused(ToBf16::NAME, why))?;
+        elementwise::check_threads(VECTOR, n, n_tok).map_err(|why| refused(ToBf16::NAME, why))?;
         if n_tok == 0 || n == 0 {
             return Ok(());
         }

@@ -2,9 +2,8 @@
 //! A draft costs time when it is wrong and changes no token: the model verifies every one.
 
 use super::Engine;
-use super::pool::bucket;
 use super::sequence::SeqId;
-use super::steps::{Feed, Piece, Row, Wanted};
+use super::steps::{Feed, Piece, Row};
 use crate::model::ModelError;
 use crate::model::plan::{Head, Kind, Net, StepShape};
 
@@ -42,7 +41,7 @@ impl Engine {
     /// # Errors
     /// [`ModelError::Request`]: the model has none, or sequences have begun.
     pub fn follow_with_mtp(&mut self) -> Result<(), ModelError> {
-        if self.weights.mtp.is_none() {
+        if self.parts.weights.mtp.is_none() {
             return Err(ModelError::Request(format!(
                 "{} has no head that predicts the token after the next: draft by lookup",
                 self.config.name
@@ -75,7 +74,6 @@ impl Engine {
         rows: &[Row],
         chosen: &[u32],
         shape: StepShape,
-        wanted: Wanted,
     ) -> Result<(), ModelError> {
         let (mut next, mut first) = (0, 0);
         let mut shifted = Vec::with_capacity(rows.len());
@@ -83,10 +81,7 @@ impl Engine {
         let mut hidden = Vec::new();
         for (piece, row) in pieces.iter().zip(rows) {
             let tokens = prompts[piece.feed].tokens;
-            let picked = match wanted {
-                Wanted::All => piece.count,
-                Wanted::Last => usize::from(piece.last),
-            };
+            let picked = row.wanted.len();
             let after = match chosen.get(next + picked.max(1) - 1) {
                 Some(&token) if piece.last => token,
                 _ => tokens.get(piece.first + piece.count).copied().unwrap_or_default(),
@@ -158,8 +153,8 @@ impl Engine {
         for (to, (_, row)) in out_rows.iter_mut().zip(out) {
             *to = *row as i32;
         }
-        self.image.set(self.inputs.hidden_rows, &hidden_rows);
-        self.image.set(self.inputs.out_rows, &out_rows);
+        self.image.set(self.parts.inputs.hidden_rows, &hidden_rows);
+        self.image.set(self.parts.inputs.out_rows, &out_rows);
         self.mtp_steps += 1;
         let step = self.mtp_steps;
         self.launch(shape)?;
@@ -177,7 +172,7 @@ impl Engine {
         let mut logits = vec![0.0; self.guessed * self.config.vocab as usize];
         if let Some(buffer) = self
             .memory
-            .buffer(&self.outputs.draft_logits)
+            .buffer(&self.parts.outputs.draft_logits)
             .filter(|_| !logits.is_empty())
         {
             buffer.download(&mut logits)?;
@@ -224,7 +219,7 @@ impl Engine {
             if self.sequences.reserve(&positions).is_err() {
                 break;
             }
-            let n_seq = bucket(seqs.len() as u32, self.limits.max_seqs);
+            let n_seq = self.limits.step_seqs(seqs.len() as u32);
             let shape = StepShape {
                 net: Net::Mtp,
                 kind: Kind::Decode,

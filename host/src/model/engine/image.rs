@@ -38,7 +38,7 @@ impl Engine {
                 at += per_seq;
             }
         }
-        let (inputs, image) = (self.inputs, &mut self.image);
+        let (inputs, image) = (self.parts.inputs, &mut self.image);
         image.set(inputs.ids, &ids);
         image.set(inputs.positions, &positions);
         image.set(inputs.cu_seqlens, &cu_seqlens);
@@ -72,7 +72,7 @@ impl Engine {
             }
             first += row.ids.len();
         }
-        let (inputs, image) = (self.inputs, &mut self.image);
+        let (inputs, image) = (self.parts.inputs, &mut self.image);
         image.set(inputs.out_rows, &out_rows);
         image.set(inputs.temperature, &temperature);
         image.set(inputs.top_k, &top_k);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::pool::{Pool, buckets};
+use super::pool::Pool;
 use super::sequence::Sequences;
 use super::{Engine, Options};
 use crate::device::{DevPtr, Device, DeviceInfo};
@@ -12,7 +12,7 @@ use crate::model::caches::Caches;
 use crate::model::config::ModelConfig;
 use crate::model::inputs::Inputs;
 use crate::model::layout::ModelLayout;
-use crate::model::limits::Limits;
+use crate::model::limits::{Limits, buckets};
 use crate::model::memory::Memory;
 use crate::model::plan::{Context, Head, Kind, Net, Outputs, Plan, StepShape};
 use crate::model::tokenizer::Tokenizer;
@@ -49,12 +49,12 @@ pub struct Footprint {
     pub plans: Vec<Plan>,
 }
 
-/// Everything but the work memory.
-struct Parts {
-    weights: ModelWeights,
-    caches: Caches,
-    inputs: Inputs,
-    outputs: Outputs,
+/// What plans are made of, everything but the work memory.
+pub(super) struct Parts {
+    pub weights: ModelWeights,
+    pub caches: Caches,
+    pub inputs: Inputs,
+    pub outputs: Outputs,
 }
 
 impl Parts {
@@ -69,7 +69,14 @@ impl Parts {
         })
     }
 
-    fn context<'a>(&'a self, config: &'a ModelConfig, limits: &'a Limits, dispatcher: &'a Dispatcher) -> Context<'a> {
+    /// With work memory at an address and of a size.
+    pub fn context<'a>(
+        &'a self,
+        config: &'a ModelConfig,
+        limits: &'a Limits,
+        dispatcher: &'a Dispatcher,
+        (work, work_bytes): (DevPtr<u8>, usize),
+    ) -> Context<'a> {
         Context {
             config,
             weights: &self.weights,
@@ -78,9 +85,8 @@ impl Parts {
             outputs: &self.outputs,
             limits,
             dispatcher,
-            // Some address: calls tell tensors that are there from those that are not.
-            work: DevPtr::new(std::ptr::without_provenance_mut(1 << 50)),
-            work_bytes: usize::MAX,
+            work,
+            work_bytes,
         }
     }
 }
@@ -123,7 +129,9 @@ fn count(
     let config = opened.config();
     let mut memory = Memory::counted();
     let parts = Parts::new(opened, &mut memory, limits)?;
-    let context = parts.context(config, limits, dispatcher);
+    // Some address: calls tell tensors that are there from those that are not.
+    let anywhere = DevPtr::new(std::ptr::without_provenance_mut(1 << 50));
+    let context = parts.context(config, limits, dispatcher, (anywhere, usize::MAX));
     let mut work = 0;
     for shape in largest(config, limits) {
         work = work.max(Plan::new(context, shape)?.work_bytes);
@@ -173,17 +181,11 @@ impl Engine {
             must_fit(&config.name, &counted, [free, total])?;
         }
         let mut memory = Memory::on(device);
-        let Parts {
-            weights,
-            caches,
-            inputs,
-            outputs,
-        } = Parts::new(opened, &mut memory, &limits)?;
+        let parts = Parts::new(opened, &mut memory, &limits)?;
         let work_bytes = counted.parts().get("work").copied().unwrap_or(0) as usize;
         let work = memory.alloc("work", "work", work_bytes)?;
         // Rows that are no token are computed as well: what they read was written once.
         memory.zero(&work)?;
-        let image = inputs.image();
         Ok(Engine {
             stream: device.stream()?,
             device: device.clone(),
@@ -194,13 +196,10 @@ impl Engine {
             options,
             limits,
             memory,
-            weights,
-            caches,
-            inputs,
-            outputs,
+            image: parts.inputs.image(),
+            parts,
             work,
             dispatcher,
-            image,
             last_rows: 0,
             follow: false,
             guesses: Vec::new(),

@@ -18,13 +18,11 @@ mod steps;
 use crate::device::{Device, Stream};
 use crate::dispatch::{Choice, Dispatcher};
 use crate::model::ModelError;
-use crate::model::caches::Caches;
 use crate::model::config::ModelConfig;
-use crate::model::inputs::{Image, Inputs};
+use crate::model::inputs::Image;
 use crate::model::limits::Limits;
 use crate::model::memory::{Memory, Region};
-use crate::model::plan::{Context, Outputs, Plan, StepShape};
-use crate::model::weights::ModelWeights;
+use crate::model::plan::{Plan, StepShape};
 use std::sync::Arc;
 
 pub use generate::{Draft, Generated, Request};
@@ -35,6 +33,7 @@ pub use sequence::{Sampling, SeqId};
 pub use steps::{Feed, Wanted};
 
 use drafts::Guess;
+use load::Parts;
 use pool::Pool;
 use sequence::Sequences;
 
@@ -46,10 +45,7 @@ pub struct Engine {
     options: Options,
     limits: Limits,
     memory: Memory,
-    weights: ModelWeights,
-    caches: Caches,
-    inputs: Inputs,
-    outputs: Outputs,
+    parts: Parts,
     work: Region,
     dispatcher: Dispatcher,
     pool: Pool,
@@ -145,16 +141,8 @@ impl Engine {
     /// # Errors
     /// A shape beyond the limits; no config for an operation.
     pub fn plan(&mut self, shape: StepShape) -> Result<&Plan, ModelError> {
-        let context = context(
-            &self.config,
-            &self.weights,
-            &self.caches,
-            &self.inputs,
-            &self.outputs,
-            &self.limits,
-            &self.dispatcher,
-            &self.work,
-        );
+        let work = (self.work.ptr(), self.work.len_bytes());
+        let context = self.parts.context(&self.config, &self.limits, &self.dispatcher, work);
         self.pool.plan(context, shape)
     }
 
@@ -178,29 +166,5 @@ impl Engine {
     /// [`ModelError::Request`]: it is not open.
     pub fn tokens(&self, id: SeqId) -> Result<&[u32], ModelError> {
         Ok(&self.sequences.get(id)?.tokens)
-    }
-}
-
-#[allow(clippy::too_many_arguments)] // the parts of an engine, borrowed apart
-fn context<'a>(
-    config: &'a ModelConfig,
-    weights: &'a ModelWeights,
-    caches: &'a Caches,
-    inputs: &'a Inputs,
-    outputs: &'a Outputs,
-    limits: &'a Limits,
-    dispatcher: &'a Dispatcher,
-    work: &Region,
-) -> Context<'a> {
-    Context {
-        config,
-        weights,
-        caches,
-        inputs,
-        outputs,
-        limits,
-        dispatcher,
-        work: work.ptr(),
-        work_bytes: work.len_bytes(),
     }
 }

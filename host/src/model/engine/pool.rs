@@ -6,18 +6,6 @@ use crate::device::{Device, Graph, Stream};
 use crate::model::ModelError;
 use crate::model::plan::{Context, Plan, StepShape};
 
-/// The sizes that steps are filled up to: 1, 2, 4, ... and the most.
-pub(super) fn buckets(most: u32) -> Vec<u32> {
-    let mut sizes: Vec<u32> = (0..31).map(|i| 1 << i).take_while(|size| *size < most).collect();
-    sizes.push(most);
-    sizes
-}
-
-/// The size that `count` is filled up to.
-pub(super) fn bucket(count: u32, most: u32) -> u32 {
-    count.max(1).next_power_of_two().min(most)
-}
-
 /// What has become of a step's graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GraphState {
@@ -91,18 +79,11 @@ impl Entry {
 
     fn run(&mut self, device: &Device, stream: &Stream, graphs: bool) -> Result<(), ModelError> {
         if graphs && self.graph.is_none() && self.failed.is_none() && self.warm {
-            let mut error = None;
-            let captured = device.capture(stream, || {
-                self.plan.launch(device, stream).map_err(|e| {
-                    let text = e.to_string();
-                    error = Some(text.clone());
-                    crate::device::DeviceError::Capture(text)
-                })
-            });
+            let captured: Result<Graph, ModelError> = device.capture_of(stream, || self.plan.launch(device, stream));
             match captured {
                 Ok(graph) => self.graph = Some(graph),
                 Err(e) => {
-                    let why = error.unwrap_or_else(|| e.to_string());
+                    let why = e.to_string();
                     tracing::warn!(
                         step = self.plan.shape.label(),
                         "no graph, the step runs launch by launch: {why}"

@@ -10,13 +10,6 @@ use crate::op::call::Call;
 use crate::op::{Case, OpError};
 use crate::ops::silu_mul::SiluMulCall;
 
-#[test]
-fn sizes_are_filled_up() {
-    assert_eq!(buckets(6), [1, 2, 4, 6]);
-    assert_eq!(buckets(1), [1]);
-    assert_eq!((bucket(0, 8), bucket(3, 8), bucket(5, 6), bucket(8, 8)), (1, 4, 6, 8));
-}
-
 /// Waits for the device, which no capture allows, and counts.
 #[derive(Debug)]
 struct Waits(Arc<AtomicUsize>);

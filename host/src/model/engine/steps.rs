@@ -1,14 +1,11 @@
 //! Steps: prompts in chunks, and the next tokens of several sequences with their drafts.
 
-use super::pool::bucket;
-use super::{Engine, SeqId, context};
+use super::{Engine, SeqId};
 use crate::model::ModelError;
 use crate::model::plan::{Head, Kind, Net, StepShape};
 
-/// The fewest rows that a prefill step is filled up to.
-const SMALLEST_PREFILL: u32 = 16;
 /// Chunks of a gated delta net: prompts are cut at multiples of it.
-const CUT: usize = 64;
+const CUT: usize = kernels_gpu::gdn::CHUNK as usize;
 
 /// Tokens for a sequence: a prompt, or the last chosen token and drafts of those after it.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +36,17 @@ pub(super) struct Piece {
     pub count: usize,
     /// Whether the prompt ends here.
     pub last: bool,
+}
+
+impl Piece {
+    /// Those of its tokens (from 0 in this piece) whose logits are wanted.
+    pub fn wanted(&self, wanted: Wanted) -> std::ops::Range<usize> {
+        match wanted {
+            Wanted::All => 0..self.count,
+            Wanted::Last if self.last => self.count - 1..self.count,
+            Wanted::Last => 0..0,
+        }
+    }
 }
 
 /// One sequence of a step, as the inputs have it.
@@ -141,10 +149,7 @@ impl Engine {
             let chosen = self.prefill_step(prompts, &pieces, wanted)?;
             let mut row = 0;
             for piece in &pieces {
-                let rows = match wanted {
-                    Wanted::All => piece.count,
-                    Wanted::Last => usize::from(piece.last),
-                };
+                let rows = piece.wanted(wanted).len();
                 done[piece.feed] += piece.count;
                 if rows > 0 {
                     let mut logits = || self.logits_of(row, rows);
@@ -175,15 +180,11 @@ impl Engine {
                 ids: tokens.iter().map(|&id| id as i32).collect(),
                 past: sequence.len(),
                 state_out,
-                wanted: match wanted {
-                    Wanted::All => 0..piece.count,
-                    Wanted::Last if piece.last => piece.count - 1..piece.count,
-                    Wanted::Last => 0..0,
-                },
+                wanted: piece.wanted(wanted),
             });
         }
-        let n_seq = bucket(pieces.len() as u32, self.limits.max_seqs);
-        let n_tok = bucket((total as u32).max(SMALLEST_PREFILL), self.limits.chunk);
+        let n_seq = self.limits.step_seqs(pieces.len() as u32);
+        let n_tok = self.limits.prefill_rows(total as u32);
         let any = rows.iter().any(|row| !row.wanted.is_empty());
         let shape = StepShape {
             net: Net::Main,
@@ -207,7 +208,7 @@ impl Engine {
             sequence.now = Some(sequence.now.unwrap_or(0));
         }
         if self.follow {
-            self.follow_prefill(prompts, pieces, &rows, &chosen, shape, wanted)?;
+            self.follow_prefill(prompts, pieces, &rows, &chosen, shape)?;
         }
         Ok(chosen)
     }
@@ -257,7 +258,7 @@ impl Engine {
     }
 
     fn decode_step(&mut self, feeds: &[Feed<'_>], rows: &[Row], per_seq: usize) -> Result<Vec<Vec<u32>>, ModelError> {
-        let n_seq = bucket(feeds.len() as u32, self.limits.max_seqs);
+        let n_seq = self.limits.step_seqs(feeds.len() as u32);
         let n_tok = n_seq * per_seq as u32;
         let shape = StepShape {
             net: Net::Main,
@@ -296,7 +297,7 @@ impl Engine {
     fn logits_of(&self, first: usize, rows: usize) -> Result<Vec<f32>, ModelError> {
         let vocab = self.config.vocab as usize;
         let mut logits = vec![0.0; rows * vocab];
-        if let Some(buffer) = self.memory.buffer(&self.outputs.logits) {
+        if let Some(buffer) = self.memory.buffer(&self.parts.outputs.logits) {
             buffer.download_at(4 * first * vocab, &mut logits)?;
         }
         Ok(logits)
@@ -359,17 +360,9 @@ impl Engine {
 
     /// Writes the inputs' image to the device and queues a step.
     pub(super) fn launch(&mut self, shape: StepShape) -> Result<(), ModelError> {
-        self.inputs.write(&self.memory, &self.image)?;
-        let context = context(
-            &self.config,
-            &self.weights,
-            &self.caches,
-            &self.inputs,
-            &self.outputs,
-            &self.limits,
-            &self.dispatcher,
-            &self.work,
-        );
+        self.parts.inputs.write(&self.memory, &self.image)?;
+        let work = (self.work.ptr(), self.work.len_bytes());
+        let context = self.parts.context(&self.config, &self.limits, &self.dispatcher, work);
         let graphs = self.options.graphs;
         self.pool.run(context, shape, &self.device, &self.stream, graphs)
     }
@@ -377,8 +370,8 @@ impl Engine {
     /// The first `count` tokens that a step has chosen.
     pub(super) fn chosen(&self, shape: StepShape, count: usize) -> Result<Vec<u32>, ModelError> {
         let region = match shape.net {
-            Net::Main => &self.outputs.tokens,
-            Net::Mtp => &self.outputs.draft_tokens,
+            Net::Main => &self.parts.outputs.tokens,
+            Net::Mtp => &self.parts.outputs.draft_tokens,
         };
         let mut tokens = vec![0_i32; count];
         if let Some(buffer) = self.memory.buffer(region).filter(|_| count > 0) {

@@ -68,7 +68,9 @@ pub trait Family: Sync {
 
     /// Where the weights of a model are. `has` says whether a file has a tensor of a whole name: checkpoints of one family differ in
     /// prefixes and in how experts are stored.
-    fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout;
+    fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {
+        build::layout(config, naming, has)
+    }
 }
 
 /// Every family.

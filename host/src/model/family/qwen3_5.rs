@@ -3,14 +3,13 @@
 
 use serde_json::Value;
 
+use super::Family;
 use super::hf::Config;
 use super::meta::Meta;
 use super::parts::Parts;
-use super::{Family, Naming, build};
 use crate::gguf::Gguf;
 use crate::model::ModelError;
 use crate::model::config::{Attention, Mixer, Mlp, ModelConfig, Moe};
-use crate::model::layout::ModelLayout;
 
 /// The family.
 pub struct Qwen3_5;
@@ -98,9 +97,5 @@ impl Family for Qwen3_5 {
         let mlps = vec![Mlp::Dense; mixers.len()];
         let parts = parts_of_gguf(&meta, mixers, mlps, None)?;
         meta.model(self.name(), parts)
-    }
-
-    fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {
-        build::layout(config, naming, has)
     }
 }

@@ -5,11 +5,10 @@ use serde_json::Value;
 use super::hf::Config;
 use super::meta::Meta;
 use super::parts::Parts;
-use super::{Family, Naming, build, qwen3_5};
+use super::{Family, qwen3_5};
 use crate::gguf::Gguf;
 use crate::model::ModelError;
 use crate::model::config::{Mlp, ModelConfig};
-use crate::model::layout::ModelLayout;
 
 /// The family.
 pub struct Qwen3_5Moe;
@@ -56,9 +55,5 @@ impl Family for Qwen3_5Moe {
         let moe = Some(meta.moe(true)?);
         let parts = qwen3_5::parts_of_gguf(&meta, mixers, mlps, moe)?;
         meta.model(self.name(), parts)
-    }
-
-    fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {
-        build::layout(config, naming, has)
     }
 }

@@ -2,14 +2,13 @@
 
 use serde_json::Value;
 
+use super::Family;
 use super::hf::Config;
 use super::meta::Meta;
 use super::parts::Parts;
-use super::{Family, Naming, build};
 use crate::gguf::Gguf;
 use crate::model::ModelError;
 use crate::model::config::{Attention, Mixer, Mlp, ModelConfig};
-use crate::model::layout::ModelLayout;
 
 /// The family.
 pub struct Qwen3Moe;
@@ -65,9 +64,5 @@ impl Family for Qwen3Moe {
                 mtp: false,
             },
         )
-    }
-
-    fn layout(&self, config: &ModelConfig, naming: Naming, has: &dyn Fn(&str) -> bool) -> ModelLayout {
-        build::layout(config, naming, has)
     }
 }

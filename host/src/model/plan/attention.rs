@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::builder::Builder;
-use super::linear::Columns;
+use super::linear::{Columns, part};
 use super::{Kind, ModelError};
 use crate::device::DevPtr;
 use crate::model::caches::KvCache;
@@ -26,12 +26,7 @@ impl Builder<'_> {
         let config = self.context.config;
         let a = &config.attention;
         let parts = self.linear(&w.qkv, x, n_tok)?;
-        let part = |name: &str| {
-            let found = parts.iter().find(|(n, _)| *n == name);
-            found
-                .map(|(_, columns)| *columns)
-                .ok_or_else(|| config.error(w.qkv.role, format!("has no part {name}")))
-        };
+        let part = |name: &str| part(config, w.qkv.role, &parts, name);
         let (q, k, v) = (part("q")?, part("k")?, part("v")?);
         let gate = if a.gate { Some(part("gate")?) } else { None };
         if k.stride != v.stride {

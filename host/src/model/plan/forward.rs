@@ -13,7 +13,7 @@ use crate::model::limits::Limits;
 use crate::model::memory::{Memory, Region};
 use crate::model::weights::{EmbeddingTable, LayerWeights, Linear, MixerWeights, Vector};
 use crate::ops::argmax::{self, ArgmaxCall};
-use crate::ops::embedding::{self, EmbeddingCall};
+use crate::ops::embedding::EmbeddingCall;
 use crate::ops::rms_norm::RmsNormCall;
 use crate::ops::sample::{self, SampleCall};
 
@@ -138,10 +138,7 @@ impl Builder<'_> {
     pub(super) fn embed(&mut self, y: DevPtr<bf16>) -> Result<(), ModelError> {
         let (context, n_tok) = (self.context, self.shape.n_tok);
         let call = EmbeddingCall {
-            table: match context.weights.embedding {
-                EmbeddingTable::Bf16(table) => embedding::EmbeddingTable::Bf16(table),
-                EmbeddingTable::Q8_0(blocks) => embedding::EmbeddingTable::Q8_0(blocks),
-            },
+            table: context.weights.embedding,
             ids: context.inputs.at(context.inputs.ids),
             y,
             n_tok,
@@ -215,7 +212,7 @@ impl Builder<'_> {
         }
         let rows = self.temp::<bf16>(n_out as usize * config.hidden as usize);
         let gather = EmbeddingCall {
-            table: embedding::EmbeddingTable::Bf16(x),
+            table: EmbeddingTable::Bf16(x),
             ids: inputs.at(inputs.out_rows),
             y: rows,
             n_tok: n_out,

@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::builder::Builder;
+use super::linear::part;
 use super::{Kind, ModelError};
 use crate::device::DevPtr;
 use crate::model::caches::GdnCache;
@@ -26,12 +27,7 @@ impl Builder<'_> {
             .ok_or_else(|| config.error("linear_num_value_heads", "is missing"))?;
         let rows = n_tok as usize;
         let parts = self.linear(&w.input, x, n_tok)?;
-        let part = |name: &str| {
-            let found = parts.iter().find(|(n, _)| *n == name);
-            found
-                .map(|(_, columns)| *columns)
-                .ok_or_else(|| config.error(w.input.role, format!("has no part {name}")))
-        };
+        let part = |name: &str| part(config, w.input.role, &parts, name);
         let (qkv, z, b, a) = (part("qkv")?, part("z")?, part("b")?, part("a")?);
         let channels = gdn.channels();
         let mixed = self.temp::<bf16>(rows * channels as usize);

@@ -5,6 +5,7 @@ use half::bf16;
 use super::builder::Builder;
 use crate::device::DevPtr;
 use crate::model::ModelError;
+use crate::model::config::ModelConfig;
 use crate::model::weights::{Format, Linear, Matrix};
 use crate::ops::gemm::GemmCall;
 use crate::ops::nvfp4::Nvfp4MatmulCall;
@@ -17,6 +18,19 @@ pub(super) struct Columns {
     pub ptr: DevPtr<bf16>,
     pub stride: u32,
     pub n: u32,
+}
+
+/// The columns of a part of a product, by its name.
+pub(super) fn part(
+    config: &ModelConfig,
+    role: &str,
+    parts: &[(&'static str, Columns)],
+    name: &str,
+) -> Result<Columns, ModelError> {
+    let found = parts.iter().find(|(n, _)| *n == name);
+    found
+        .map(|(_, columns)| *columns)
+        .ok_or_else(|| config.error(role, format!("has no part {name}")))
 }
 
 impl Builder<'_> {

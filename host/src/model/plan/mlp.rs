@@ -7,16 +7,14 @@ use crate::device::DevPtr;
 use crate::model::ModelError;
 use crate::model::weights::{DenseWeights, Experts, Format, MlpWeights, MoeWeights};
 use crate::ops::moe::{
-    ExpertWeights, MoeCombineCall, MoeDecodeCall, MoeGroupedCall, MoeRouterCall, MoeSortCall, sort_scratch_bytes,
+    ExpertWeights, MoeCombineCall, MoeDecodeCall, MoeGroupedCall, MoeRouterCall, MoeSortCall, decode,
+    sort_scratch_bytes,
 };
 use crate::ops::silu_mul::SiluMulCall;
 
 /// The names of a dense feed-forward's activation: a layer's, and a shared expert's.
 const ACT: &str = "ffn_act";
 const SHARED_ACT: &str = "shared_act";
-
-/// Up to so many tokens the experts are done without a sort.
-const UNSORTED_TOKENS: u32 = 16;
 
 impl Builder<'_> {
     /// branch = mlp(x), both `[n_tok][hidden]`.
@@ -92,7 +90,7 @@ impl Builder<'_> {
             shared,
             pairs,
         };
-        if n_tok <= UNSORTED_TOKENS {
+        if u64::from(n_tok) <= decode::MAX_TOKENS {
             self.unsorted(w, &routed, x, branch)
         } else {
             self.sorted(w, &routed, x, branch)
@@ -168,18 +166,7 @@ impl Builder<'_> {
         };
         self.call(w.gate_up.role, grouped)?;
         let h = self.temp::<bf16>(rows * ffn as usize);
-        self.call(
-            "experts_act",
-            SiluMulCall {
-                gate: gu,
-                up: gu.add(ffn as usize),
-                gate_stride: 2 * ffn,
-                up_stride: 2 * ffn,
-                y: h,
-                n_tok: pairs,
-                n: ffn,
-            },
-        )?;
+        self.call("experts_act", SiluMulCall::of_product(gu, h, pairs, ffn))?;
         let y = self.temp::<bf16>(rows * hidden as usize);
         let down = MoeGroupedCall {
             x: h,

@@ -96,14 +96,7 @@ pub struct Experts {
 /// A vector of bf16.
 pub type Vector = DevPtr<bf16>;
 
-/// The embedding's table.
-#[derive(Clone, Copy, Debug)]
-pub enum EmbeddingTable {
-    /// bf16 `[vocab][hidden]`.
-    Bf16(DevPtr<bf16>),
-    /// Q8_0 blocks as the file has them, `[vocab][hidden / 32][34]`.
-    Q8_0(DevPtr<u8>),
-}
+pub use crate::ops::embedding::EmbeddingTable;
 
 /// Where weights come from: files, or a generator.
 pub trait Origin {

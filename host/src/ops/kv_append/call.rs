@@ -5,7 +5,7 @@ use kernels_gpu::kv_append::{THREADS, kv_append_bf16};
 
 use super::KvAppend;
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::{Call, expect_plain, refused};
+use crate::op::call::{Call, MODEL, expect_plain, refused};
 use crate::op::spec::Spec;
 use crate::op::{Case, OpError, Values};
 
@@ -63,7 +63,7 @@ impl Call for KvAppendCall {
             ("head_dim", u64::from(self.head_dim)),
             ("page", u64::from(self.page)),
         ];
-        Case::of::<KvAppend>("forward", KvAppend::NAME, &dims, Values::Normal)
+        Case::of::<KvAppend>(MODEL, KvAppend::NAME, &dims, Values::Normal)
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {

@@ -22,7 +22,7 @@ use crate::reference::moe::Layer;
 pub struct MoeDecode;
 
 /// The most tokens: beyond, the sorted path reads each expert once and not once a token.
-pub(super) const MAX_TOKENS: u64 = 16;
+pub const MAX_TOKENS: u64 = 16;
 
 /// `[n_tok, experts, top_k, n, k]`, then `[nvfp4, shared]`.
 fn case(name: &str, sizes: [u64; 5], kind: [u64; 2], values: Values) -> Case {

@@ -4,7 +4,7 @@ use half::bf16;
 
 use super::{Args, Norm, RmsNorm, check_rows, launch_dims};
 use crate::device::{DevPtr, Device, Stream};
-use crate::op::call::{Call, expect_plain, refused};
+use crate::op::call::{Call, MODEL, expect_plain, refused};
 use crate::op::spec::Spec;
 use crate::op::{Case, OpError, Values};
 
@@ -47,7 +47,7 @@ impl<T: Norm> Call for RmsNormCall<T> {
             ("residual", u64::from(!self.residual.is_null())),
             ("zero_centered", u64::from(self.zero_centered)),
         ];
-        Case::of::<RmsNorm>("forward", RmsNorm::NAME, &dims, Values::Normal).with_dtype(T::DTYPE.name())
+        Case::of::<RmsNorm>(MODEL, RmsNorm::NAME, &dims, Values::Normal).with_dtype(T::DTYPE.name())
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {

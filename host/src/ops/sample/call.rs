@@ -6,7 +6,7 @@ use kernels_gpu::sample::{
 
 use super::{Sample, check_vocab};
 use crate::device::{DevPtr, Device, LaunchDims, Stream};
-use crate::op::call::{Call, expect_aligned, expect_plain, refused};
+use crate::op::call::{Call, MODEL, expect_aligned, expect_plain, refused};
 use crate::op::spec::Spec;
 use crate::op::{Case, OpError, Values};
 
@@ -43,7 +43,7 @@ pub struct SampleCall {
 impl Call for SampleCall {
     fn case(&self) -> Case {
         let dims = [("n_tok", u64::from(self.n_tok)), ("vocab", u64::from(self.vocab))];
-        Case::of::<Sample>("forward", Sample::NAME, &dims, Values::Normal)
+        Case::of::<Sample>(MODEL, Sample::NAME, &dims, Values::Normal)
     }
 
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
