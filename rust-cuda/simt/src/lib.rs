@@ -32,6 +32,7 @@ mod shared;
 mod stack;
 mod stats;
 pub mod tensor;
+pub mod tma;
 mod vm;
 mod warp;
 
