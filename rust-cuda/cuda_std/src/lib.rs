@@ -30,6 +30,7 @@
 //! | [`ptr`] | `AddressSpace`, the three conversions | | | |
 //! | [`float`] | [`GpuFloat`](float::GpuFloat) | only what is exact on both sides | `fma`, `min`, `max` with PTX's rules, conversions of f16, bf16, e4m3 and e2m1, exact elementary functions | libdevice's approximations |
 //! | [`mma`], [`int`], [`random`] | | | tensor cores, `dp4a`, Philox | |
+//! | [`mbarrier`], [`tma`], [`wgmma`], [`cluster`], [`proxy`] | | | Hopper: barriers in shared memory, tensor copies, warpgroup products, clusters | |
 //! | [`launch`] | | | the host's side of [`kernel`] | |
 //! | `io`, `misc`, `cfg` | | | | printing, profiling |
 #![cfg_attr(target_arch = "nvptx64", no_std)]
@@ -64,17 +65,22 @@ macro_rules! target {
 mod intrinsics;
 
 pub mod atomic;
+pub mod cluster;
 pub mod float;
 pub mod int;
 pub mod launch;
+pub mod mbarrier;
 pub mod mem;
 pub mod mma;
+pub mod proxy;
 pub mod ptr;
 pub mod random;
 pub mod shared;
 pub mod thread;
+pub mod tma;
 pub mod vec;
 pub mod warp;
+pub mod wgmma;
 
 #[doc(hidden)]
 pub use cuda_std_macros::__shared_symbol;

@@ -37,6 +37,10 @@ pub(crate) mod sealed {
         unsafe fn shared_load(addr: u32) -> Self;
         #[cfg(target_arch = "nvptx64")]
         unsafe fn shared_store(addr: u32, v: Self);
+        #[cfg(target_arch = "nvptx64")]
+        unsafe fn cluster_load(addr: u32) -> Self;
+        #[cfg(target_arch = "nvptx64")]
+        unsafe fn cluster_store(addr: u32, v: Self);
     }
 }
 
@@ -155,6 +159,16 @@ macro_rules! word {
             #[inline(always)]
             unsafe fn shared_store(addr: u32, v: Self) {
                 word!(@store v, concat!("st.shared.", $ptx, " [{p}], ", $list, ";"), [$a] $to, $(($reg $r))+,
+                    p = in(reg32) addr)
+            }
+            #[inline(always)]
+            unsafe fn cluster_load(addr: u32) -> Self {
+                word!(@load $t, concat!("ld.shared::cluster.", $ptx, " ", $list, ", [{p}];"), [$b] $from, $raw,
+                    $(($reg $r))+, p = in(reg32) addr)
+            }
+            #[inline(always)]
+            unsafe fn cluster_store(addr: u32, v: Self) {
+                word!(@store v, concat!("st.shared::cluster.", $ptx, " [{p}], ", $list, ";"), [$a] $to, $(($reg $r))+,
                     p = in(reg32) addr)
             }
         }

@@ -319,3 +319,29 @@ pub fn wait_for_prerequisites() {
         cpu {}
     }
 }
+
+macro_rules! set_max_registers {
+    ($($(#[$doc:meta])* $name:ident = $ptx:literal;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// All warps of a warpgroup, in a kernel with launch bounds (`threads` and `min_blocks`); `N` is a multiple of 8 from 24 to 256.
+        /// The simulator has no limit of registers.
+        #[inline(always)]
+        pub fn $name<const N: u32>() {
+            const { assert!(N >= 24 && N <= 256 && N % 8 == 0, "a multiple of 8 from 24 to 256") };
+            target! {
+                gpu {
+                    // SAFETY: the compiler sees to it that the code before and after fits (the launch bounds tell it).
+                    unsafe { core::arch::asm!($ptx, const N, options(nomem, nostack, preserves_flags)) }
+                }
+                cpu {}
+            }
+        }
+    )*};
+}
+set_max_registers! {
+    /// Gives registers back: from now on this warp has `N` (PTX `setmaxnreg.dec`).
+    set_max_registers_dec = "setmaxnreg.dec.sync.aligned.u32 {};";
+    /// Waits until there are registers for `N` and takes them (PTX `setmaxnreg.inc`).
+    set_max_registers_inc = "setmaxnreg.inc.sync.aligned.u32 {};";
+}

@@ -3,6 +3,7 @@
 mod kernel;
 mod options;
 mod shared;
+mod wgmma;
 
 use proc_macro::TokenStream;
 
@@ -44,4 +45,11 @@ pub fn __shared_symbol(input: TokenStream) -> TokenStream {
     shared::expand(input.into())
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
+}
+
+/// For `cuda_std::wgmma`: the instruction for every number of columns.
+#[doc(hidden)]
+#[proc_macro]
+pub fn __wgmma_forms(_: TokenStream) -> TokenStream {
+    wgmma::expand().into()
 }

@@ -5,8 +5,10 @@
 //! inside them do nothing then (loads give zeros), and a panic in one of them ends the process, as everywhere in Rust.
 
 mod access;
+mod hopper;
 
 pub use access::*;
+pub use hopper::*;
 
 use crate::block::Block;
 use crate::current::{CURRENT, here, let_others_run, raise, suspend};
