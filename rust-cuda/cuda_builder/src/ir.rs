@@ -4,10 +4,11 @@
 //! (by taking it out) that the code is for no architecture in particular. What changes from build to build without a
 //! change of the code (file names, source-location cookies) goes too, so that equal code has equal text.
 
+use crate::arch::NvvmArch;
 use crate::error::CudaBuilderError;
 
 /// What `#[kernel]` says of a kernel, in a marker line of `module asm`:
-/// `// lockstep.kernel name=.. family=.. threads=.. min_blocks=.. allow_local=".."`.
+/// `// lockstep.kernel name=.. family=.. threads=.. min_blocks=.. archs=.. maps=.. allow_local=".."`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
     /// The symbol.
@@ -18,6 +19,10 @@ pub struct Kernel {
     pub threads: u32,
     /// Blocks that must fit on a multiprocessor at once; 0 says nothing.
     pub min_blocks: u32,
+    /// The architectures it is for; empty for all.
+    pub archs: Vec<NvvmArch>,
+    /// Which parameters, as launched, are tensor maps.
+    pub maps: Vec<u32>,
     /// Why local memory, spills and ptxas's performance messages are accepted, if they are.
     pub allow_local: Option<String>,
 }
@@ -157,7 +162,7 @@ fn markers(ir: &str) -> Result<Vec<Kernel>, CudaBuilderError> {
     Ok(kernels)
 }
 
-/// Parses `name=.. family=.. threads=.. min_blocks=.. allow_local=".."`.
+/// Parses the fields of a marker line.
 fn parse_marker(fields: &str) -> Result<Kernel, String> {
     let mut kernel = Kernel::default();
     let mut rest = fields.trim();
@@ -172,11 +177,25 @@ fn parse_marker(fields: &str) -> Result<Kernel, String> {
                 .parse::<u32>()
                 .map_err(|_| format!("{key}={value} is not a number"))
         };
+        let list = || value.split(',').filter(|item| !item.is_empty());
         match key {
             "name" => kernel.name = value.to_string(),
             "family" => kernel.family = value.rsplit("::").next().unwrap_or(value).to_string(),
             "threads" => kernel.threads = number()?,
             "min_blocks" => kernel.min_blocks = number()?,
+            "archs" => {
+                let archs = list().map(|name| name.parse::<NvvmArch>().map_err(|e| e.to_string()));
+                kernel.archs = archs.collect::<Result<_, _>>()?;
+                kernel.archs.sort_unstable();
+            }
+            "maps" => {
+                let maps = list().map(|index| {
+                    index
+                        .parse()
+                        .map_err(|_| format!("{key}={value} is not a list of numbers"))
+                });
+                kernel.maps = maps.collect::<Result<_, _>>()?;
+            }
             "allow_local" => kernel.allow_local = Some(value.trim().to_string()).filter(|why| !why.is_empty()),
             _ => return Err(format!("unknown key {key}")),
         }

@@ -86,6 +86,20 @@ fn markers_become_kernels_and_leave_the_text() {
 }
 
 #[test]
+fn markers_say_architectures_and_tensor_maps() {
+    let marker = |fields: &str| format!("module asm \"// lockstep.kernel name=k family=f threads=1 {fields}\"\n");
+    let kernel = |fields: &str| {
+        let module = marker(fields) + "define ptx_kernel void @k() unnamed_addr #0 {\n";
+        edit(&module, "k").unwrap().kernels.remove(0)
+    };
+    let both = kernel("archs=sm_100a,sm_90a maps=0,11");
+    assert_eq!(both.archs, [NvvmArch::Compute90a, NvvmArch::Compute100a]);
+    assert_eq!(both.maps, [0, 11]);
+    let none = kernel("min_blocks=1");
+    assert!(none.archs.is_empty() && none.maps.is_empty());
+}
+
+#[test]
 fn text_that_differs_only_in_cookies_and_file_names_is_equal_after_the_edit() {
     let other = MODULE
         .replace("!srcloc !17", "!srcloc !99")
@@ -121,6 +135,8 @@ fn what_makes_no_sense_is_an_error_that_names_it() {
         ),
         (marker("name=k family=f threads=2048") + whole, "threads=2048"),
         (marker("name=k family=f colour=red") + whole, "unknown key colour"),
+        (marker("name=k family=f archs=sm_90a,sm_70") + whole, "`sm_70`"),
+        (marker("name=k family=f maps=1,x") + whole, "maps=1,x is not a list"),
         (marker("family=f") + whole, "name or family is missing"),
         (
             "  call void asm sideeffect \"bar.sync 0;\"\n".to_string(),

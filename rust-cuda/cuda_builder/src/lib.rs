@@ -18,9 +18,11 @@ pub mod arch;
 pub mod cache;
 mod embed;
 pub mod error;
+mod families;
 pub mod ir;
 pub mod nested;
 pub mod pipeline;
+mod ptx;
 pub mod ptxas;
 pub mod toolchain;
 

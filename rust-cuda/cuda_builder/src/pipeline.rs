@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::arch::NvvmArch;
 use crate::cache::{Cache, sha256};
 use crate::error::CudaBuilderError;
+use crate::families;
 use crate::ir::{self, Kernel};
 use crate::nested::Bitcode;
+use crate::ptx;
 use crate::ptxas::{self, Resources};
 use crate::toolchain::{Llvm, Toolchain};
 
@@ -69,7 +71,10 @@ pub fn build(
     let llvm = &request.toolchain.llvm;
     let linked = link(llvm, bitcode, cache)?;
     let edited = ir::edit(&linked, crate_name)?;
-    let groups = group(request, edited.kernels)?;
+    let mut groups = families::group(edited.kernels, request.archs, request.only)?;
+    if let Some(name) = request.merge_into {
+        groups = families::merge(name, groups);
+    }
     let families = parallel(&groups, |(name, kernels)| {
         optimise(llvm, &edited.text, name, kernels, cache)
     })
@@ -77,7 +82,13 @@ pub fn build(
     .collect::<Result<Vec<_>, _>>()?;
     let jobs: Vec<(&Family, NvvmArch)> = families
         .iter()
-        .flat_map(|family| request.archs.iter().map(move |&arch| (family, arch)))
+        .flat_map(|family| {
+            let archs = request
+                .archs
+                .iter()
+                .filter(|arch| families::is_for(&family.kernels[0], **arch));
+            archs.map(move |&arch| (family, arch))
+        })
         .collect();
     let outcomes = parallel(&jobs, |&(family, arch)| {
         assemble(request.toolchain, family, arch, cache)
@@ -119,28 +130,6 @@ pub fn link(llvm: &Llvm, bitcode: &Bitcode, cache: &Cache) -> Result<String, Cud
     let text = run(Command::new(&llvm.dis).arg(&path).args(["-o", "-"]));
     fs::remove_file(&path).map_err(CudaBuilderError::io("remove", &path))?;
     Ok(String::from_utf8_lossy(&text?.stdout).into_owned())
-}
-
-/// Groups kernels into families, in the order of their names.
-fn group(request: Request<'_>, kernels: Vec<Kernel>) -> Result<Vec<(String, Vec<Kernel>)>, CudaBuilderError> {
-    let mut groups: Vec<(String, Vec<Kernel>)> = Vec::new();
-    for kernel in kernels {
-        let name = request.merge_into.unwrap_or(&kernel.family).to_string();
-        match groups.iter_mut().find(|group| group.0 == name) {
-            Some(group) => group.1.push(kernel),
-            None => groups.push((name, vec![kernel])),
-        }
-    }
-    groups.sort_by(|a, b| a.0.cmp(&b.0));
-    if let Some(only) = request.only {
-        if !groups.iter().any(|group| group.0 == only) {
-            let known: Vec<_> = groups.iter().map(|group| group.0.as_str()).collect();
-            let message = format!("no kernel family is named `{only}`; there are: {}", known.join(", "));
-            return Err(CudaBuilderError::Marker(message));
-        }
-        groups.retain(|group| group.0 == only);
-    }
-    Ok(groups)
 }
 
 /// Cuts one family out of the module and optimises it.
@@ -235,27 +224,20 @@ const LLC_FLAGS: &[&str] = &[
 ];
 const PTXAS_FLAGS: &[&str] = &["-O3", "-v", "-fmad=false"];
 
-/// The PTX without the lines marked `// lockstep.from_sm N` for architectures from N on, where `arch` is older: the code is
-/// compiled once for all, and hints that an architecture does not know cost it nothing.
-fn known_to(arch: NvvmArch, ptx: &str) -> String {
-    let number: u32 = arch
-        .sm()
-        .trim_start_matches("sm_")
-        .trim_end_matches('a')
-        .parse()
-        .unwrap_or(0);
-    let known = |line: &&str| match line.split_once("// lockstep.from_sm ") {
-        Some((_, from)) => from.trim().parse::<u32>().is_ok_and(|from| from <= number),
-        None => true,
-    };
-    ptx.lines().filter(known).flat_map(|line| [line, "\n"]).collect()
-}
-
 /// PTX and cubin of a family for one architecture, gated.
 fn assemble(toolchain: &Toolchain, family: &Family, arch: NvvmArch, cache: &Cache) -> Result<Image, CudaBuilderError> {
     let llvm = &toolchain.llvm;
     let llc_flags = format!("{LLC_FLAGS:?} {arch} {}", arch.ptx_feature());
-    let key = ["ptx", &llvm.version, &llc_flags, &family.optimised_hash];
+    // The one thing that the optimised code does not say.
+    let maps: Vec<_> = family
+        .kernels
+        .iter()
+        .filter(|k| !k.maps.is_empty())
+        .map(|k| (&k.name, &k.maps))
+        .collect();
+    let maps = format!("{maps:?}");
+    let mut key = vec!["ptx", &llvm.version, &llc_flags, &family.optimised_hash];
+    key.extend(Some(maps.as_str()).filter(|maps| *maps != "[]"));
     let (ptx, ptx_cached) = cache.file(&key, "ptx", |out| {
         let mut command = Command::new(&llvm.llc);
         command
@@ -264,10 +246,11 @@ fn assemble(toolchain: &Toolchain, family: &Family, arch: NvvmArch, cache: &Cach
             .arg(format!("-mattr=+{}", arch.ptx_feature()));
         run(command.arg(&family.optimised).arg("-o").arg(out))?;
         let text = fs::read_to_string(out).map_err(CudaBuilderError::io("read", out))?;
-        fs::write(out, known_to(arch, &text)).map_err(CudaBuilderError::io("write", out))
+        let text = ptx::align_maps(&ptx::known_to(arch, &text), &family.kernels)?;
+        fs::write(out, text).map_err(CudaBuilderError::io("write", out))
     })?;
     let ptx_text = fs::read_to_string(&ptx).map_err(CudaBuilderError::io("read", &ptx))?;
-    check_ptx(&ptx_text, &family.kernels)?;
+    ptx::check(&ptx_text, &family.kernels)?;
 
     let mut image = Image {
         arch,
@@ -320,40 +303,6 @@ fn resources(kernel: &Kernel, used: Option<&Resources>) -> Resources {
         max_threads: kernel.threads,
         ..used
     }
-}
-
-/// Checks that the PTX holds every kernel with its launch bounds, and nothing unresolved.
-fn check_ptx(ptx: &str, kernels: &[Kernel]) -> Result<(), CudaBuilderError> {
-    for kernel in kernels {
-        let entry = format!(".entry {}(", kernel.name);
-        let Some((_, header)) = ptx.split_once(&entry) else {
-            return Err(CudaBuilderError::Ir(format!(
-                "kernel {} is missing from the PTX",
-                kernel.name
-            )));
-        };
-        let header = header.split('{').next().unwrap_or(header);
-        let words: Vec<&str> = header.split_whitespace().collect();
-        let has = |directive: &str, value: u32| {
-            value == 0
-                || words
-                    .windows(2)
-                    .any(|pair| pair[0] == directive && pair[1] == value.to_string())
-        };
-        if !has(".maxntid", kernel.threads) || !has(".minnctapersm", kernel.min_blocks) {
-            let message = format!(
-                "LLVM dropped the launch bounds of kernel {}: the PTX has {header:?}",
-                kernel.name
-            );
-            return Err(CudaBuilderError::Ir(message));
-        }
-    }
-    if let Some(line) = ptx.lines().find(|line| line.starts_with(".extern .func")) {
-        return Err(CudaBuilderError::Ir(format!(
-            "a function has no definition on the GPU: {line}"
-        )));
-    }
-    Ok(())
 }
 
 /// Runs a program that must succeed.

@@ -170,6 +170,40 @@ fn instructions_of_newer_architectures_stay_away_from_older_ones() {
     assert_eq!(waits, [0, 1, 1]);
 }
 
+#[test]
+fn a_family_of_one_architecture_is_built_for_no_other() {
+    let Some(images) = build("tensor_map", &["sm_80", "sm_90a", "sm_120a"]) else {
+        return;
+    };
+    let archs: Vec<_> = images.unwrap().iter().map(|image| image.arch.sm()).collect();
+    assert_eq!(archs, ["sm_90a"]);
+    let message = build("tensor_map", &["sm_80", "sm_120a"])
+        .unwrap()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("`tensor_map` is for sm_90a alone, and sm_80,sm_120a is asked for"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_tensor_map_is_a_parameter_aligned_to_64_and_used_where_it_is() {
+    let Some(images) = build("tensor_map", &["sm_90a"]) else {
+        return;
+    };
+    let ptx = ptx(&images.unwrap()[0]);
+    assert!(ptx.contains(".param .align 64 .b8 prefetches_param_1[128]"), "{ptx}");
+    // Not copied anywhere: its bytes are not loaded.
+    assert!(!ptx.contains("[prefetches_param_1") && !ptx.contains(".local"), "{ptx}");
+
+    let message = build("no_map", &["sm_90a"]).unwrap().unwrap_err().to_string();
+    assert!(
+        message.contains("parameter 1 of kernel takes_a_number is to be a tensor map"),
+        "{message}"
+    );
+}
+
 /// The PTX of the fixture's `divergent` family from IR text, through the same tools.
 fn ptx_of_text(toolchain: &Toolchain, folder: &Path, text: &str) -> String {
     let [source, optimised, ptx] = ["in.ll", "out.bc", "out.ptx"].map(|name| folder.join(name));

@@ -7,7 +7,8 @@ pub use host_side::family;
 #[cfg(not(target_arch = "nvptx64"))]
 pub use host_side::{Kernel, KernelArgs, KernelMeta};
 
-/// A type that may be a kernel's parameter: plain bytes that mean the same on host and device, aligned to at most 16.
+/// A type that may be a kernel's parameter: plain bytes that mean the same on host and device, aligned to at most 16
+/// (but for [`crate::tma::TensorMap`], which `#[kernel]` passes in a way of its own).
 ///
 /// Numbers, `half`'s floats, raw pointers and the vectors of [`crate::vec`] are; a struct of the user's own may be made one.
 ///
@@ -54,6 +55,8 @@ mod host_side {
         pub max_threads: u32,
         /// The blocks of an SM that registers are limited for, `#[kernel(min_blocks = ..)]`; 0 if unset.
         pub min_blocks: u32,
+        /// The architectures the kernel is built for, `#[kernel(archs = "sm_90a")]`; empty where it is built for all.
+        pub archs: &'static [&'static str],
         /// Runs one simulated thread: takes the array that `cuLaunchKernel` takes, one pointer a parameter.
         pub entry: unsafe fn(*const *const c_void),
     }

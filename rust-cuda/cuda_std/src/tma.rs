@@ -15,8 +15,36 @@ pub struct TensorMap {
     pub words: [u64; 16],
 }
 
-// SAFETY: plain bytes; the builder aligns the parameter to 64.
+// SAFETY: plain bytes. Their alignment is above what a parameter may have; `#[kernel]` and the builder see to it, by `MapPlace`.
 unsafe impl crate::launch::KernelArg for TensorMap {}
+
+/// For [`#[kernel]`](crate::kernel): a tensor map among the parameters of an entry. rustc cannot give a parameter an
+/// alignment above 16; the builder raises it to 64 in the PTX.
+#[cfg(target_arch = "nvptx64")]
+#[doc(hidden)]
+#[repr(C, align(16))]
+#[derive(Clone, Copy)]
+pub struct MapPlace([u64; 16]);
+
+/// For [`#[kernel]`](crate::kernel), in an entry: the reference to the tensor map that is the parameter of this symbol. As
+/// nvcc does for a `__grid_constant__` parameter: the address in parameter space, made generic.
+#[cfg(target_arch = "nvptx64")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __tensor_map_param {
+    ($symbol:literal) => {{
+        let map: *const $crate::tma::TensorMap;
+        // SAFETY: makes an address; parameters live as long as the kernel runs, and nobody writes them.
+        unsafe {
+            ::core::arch::asm!(
+                ::core::concat!("mov.b64 {map}, ", $symbol, ";"),
+                "cvta.param.u64 {map}, {map};",
+                map = out(reg64) map, options(pure, nomem, nostack, preserves_flags),
+            );
+            &*map
+        }
+    }};
+}
 
 /// How long L2 should keep what a load brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,31 +4,41 @@ use crate::options::Options;
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, Ident, ItemFn, Pat, Result, ReturnType, Type, TypeReference, Visibility};
+use syn::{Error, FnArg, Ident, ItemFn, Pat, Result, ReturnType, Type, TypePath, TypeReference, Visibility};
 
 /// One parameter of the function as written.
 struct Param {
     name: Ident,
     ty: Type,
-    /// The element type and whether it is `&mut`, if the parameter is a slice.
-    slice: Option<(Type, bool)>,
+    form: Form,
+}
+
+/// What a parameter is launched as.
+enum Form {
+    /// Itself.
+    Value,
+    /// The pointer and length of a slice of this element type; whether it is `&mut`.
+    Slice(Type, bool),
+    /// The tensor map of this type (as written) that the parameter refers to.
+    Map(Type),
 }
 
 impl Param {
-    /// The types as launched: a slice is its pointer and its length.
+    /// The types as launched: a slice is its pointer and its length, a tensor map itself.
     fn launched(&self) -> Vec<TokenStream> {
         let ty = &self.ty;
-        match &self.slice {
-            None => vec![quote!(#ty)],
-            Some((element, true)) => vec![quote!(*mut #element), quote!(usize)],
-            Some((element, false)) => vec![quote!(*const #element), quote!(usize)],
+        match &self.form {
+            Form::Value => vec![quote!(#ty)],
+            Form::Slice(element, true) => vec![quote!(*mut #element), quote!(usize)],
+            Form::Slice(element, false) => vec![quote!(*const #element), quote!(usize)],
+            Form::Map(map) => vec![quote!(#map)],
         }
     }
 
     /// The slice made of its two halves.
     fn rebuild(&self, pointer: &Ident, length: &Ident) -> TokenStream {
-        match self.slice {
-            Some((_, true)) => quote!(::core::slice::from_raw_parts_mut(#pointer, #length)),
+        match self.form {
+            Form::Slice(_, true) => quote!(::core::slice::from_raw_parts_mut(#pointer, #length)),
             _ => quote!(::core::slice::from_raw_parts(#pointer, #length)),
         }
     }
@@ -50,6 +60,12 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
             .into_iter()
             .map(move |ty| quote_spanned!(span=> const _: () = ::cuda_std::launch::assert_kernel_arg::<#ty>();))
     });
+    let maps = params.iter().filter_map(|p| match &p.form {
+        // A type of the user's own that is also named so would be read wrongly.
+        Form::Map(ty) => Some(quote_spanned!(ty.span()=> const _: fn(#ty) -> ::cuda_std::tma::TensorMap = |map| map;)),
+        _ => None,
+    });
+    let checks = checks.chain(maps);
     let (device, host) = (device(&function, &params, &options), host(&function, &params, &options));
     Ok(quote! { #(#checks)* #device #host })
 }
@@ -107,16 +123,17 @@ fn param(arg: &FnArg) -> Result<Param> {
             "a kernel's parameter is a plain name: take it apart in the body",
         ));
     }
-    let slice = match &*arg.ty {
+    let form = match &*arg.ty {
         Type::Reference(TypeReference {
             elem,
             mutability,
             lifetime: None,
             ..
         }) => match &**elem {
-            Type::Slice(slice) => Some(((*slice.elem).clone(), mutability.is_some())),
+            Type::Slice(slice) => Form::Slice((*slice.elem).clone(), mutability.is_some()),
+            Type::Path(path) if mutability.is_none() && is_tensor_map(path) => Form::Map((**elem).clone()),
             _ => {
-                let message = "a kernel cannot take a reference: take a slice, or a raw pointer";
+                let message = "a kernel cannot take a reference: take a slice, a raw pointer, or `&TensorMap`";
                 return Err(Error::new(arg.ty.span(), message));
             }
         },
@@ -127,13 +144,18 @@ fn param(arg: &FnArg) -> Result<Param> {
             ));
         }
         Type::ImplTrait(_) => return Err(Error::new(arg.ty.span(), "a kernel cannot be generic")),
-        _ => None,
+        _ => Form::Value,
     };
     Ok(Param {
         name: pat.ident.clone(),
         ty: (*arg.ty).clone(),
-        slice,
+        form,
     })
+}
+
+/// Whether a path's last segment is `TensorMap`.
+fn is_tensor_map(path: &TypePath) -> bool {
+    path.qself.is_none() && path.path.segments.last().is_some_and(|last| last.ident == "TensorMap")
 }
 
 /// The entry in the PTX, and the line in the module's assembly that tells the builder of it.
@@ -142,25 +164,37 @@ fn device(function: &ItemFn, params: &[Param], options: &Options) -> TokenStream
     let name = &sig.ident;
     let mut inputs = Vec::new();
     let mut rebuilt = Vec::new();
+    let mut maps: Vec<usize> = Vec::new();
     for (param, arg) in params.iter().zip(&sig.inputs) {
-        if param.slice.is_none() {
-            inputs.push(quote!(#arg));
-            continue;
+        let FnArg::Typed(typed) = arg else { continue };
+        let (pat, ty) = (&typed.pat, &typed.ty);
+        match &param.form {
+            Form::Value => inputs.push(quote!(#arg)),
+            Form::Slice(..) => {
+                let (pointer, length) = (format_ident!("{}_ptr", param.name), format_ident!("{}_len", param.name));
+                let types = param.launched();
+                let (pointer_ty, length_ty) = (&types[0], &types[1]);
+                inputs.push(quote!(#pointer: #pointer_ty));
+                inputs.push(quote!(#length: #length_ty));
+                let slice = param.rebuild(&pointer, &length);
+                rebuilt.push(quote! {
+                    // SAFETY: the launch passes a slice's pointer and length.
+                    let #pat: #ty = unsafe { #slice };
+                });
+            }
+            Form::Map(_) => {
+                // The parameter itself is never read: TMA wants the address of the launch's own copy of the map.
+                let (place, index) = (format_ident!("_{}_place", param.name), inputs.len());
+                let symbol = format!("{name}_param_{index}");
+                maps.push(index);
+                inputs.push(quote!(#place: ::cuda_std::tma::MapPlace));
+                rebuilt.push(quote! {
+                    let #pat: #ty = ::cuda_std::__tensor_map_param!(#symbol);
+                });
+            }
         }
-        let FnArg::Typed(arg) = arg else { continue };
-        let (pat, ty) = (&arg.pat, &arg.ty);
-        let (pointer, length) = (format_ident!("{}_ptr", param.name), format_ident!("{}_len", param.name));
-        let types = param.launched();
-        let (pointer_ty, length_ty) = (&types[0], &types[1]);
-        inputs.push(quote!(#pointer: #pointer_ty));
-        inputs.push(quote!(#length: #length_ty));
-        let slice = param.rebuild(&pointer, &length);
-        rebuilt.push(quote! {
-            // SAFETY: the launch passes a slice's pointer and length.
-            let #pat: #ty = unsafe { #slice };
-        });
     }
-    let marker = marker(&name.to_string(), options);
+    let marker = marker(&name.to_string(), &maps, options);
     quote! {
         #[cfg(target_arch = "nvptx64")]
         #(#attrs)*
@@ -176,10 +210,17 @@ fn device(function: &ItemFn, params: &[Param], options: &Options) -> TokenStream
     }
 }
 
-/// `concat!(..)` of the marker line.
-fn marker(name: &str, options: &Options) -> TokenStream {
+/// `concat!(..)` of the marker line; `maps` are the places of tensor maps among the parameters as launched.
+fn marker(name: &str, maps: &[usize], options: &Options) -> TokenStream {
     let head = format!("// lockstep.kernel name={name} family=");
     let mut tail = format!(" threads={} min_blocks={}", options.threads, options.min_blocks);
+    if !options.archs.is_empty() {
+        tail += &format!(" archs={}", options.archs.join(","));
+    }
+    if !maps.is_empty() {
+        let places: Vec<String> = maps.iter().map(usize::to_string).collect();
+        tail += &format!(" maps={}", places.join(","));
+    }
     if let Some(why) = &options.allow_local {
         tail += &format!(" allow_local=\"{}\"", why.replace('{', "{{").replace('}', "}}"));
     }
@@ -190,15 +231,16 @@ fn marker(name: &str, options: &Options) -> TokenStream {
 fn host(function: &ItemFn, params: &[Param], options: &Options) -> TokenStream {
     let name = &function.sig.ident;
     let name_text = name.to_string();
-    let (threads, min_blocks) = (options.threads, options.min_blocks);
+    let (threads, min_blocks, archs) = (options.threads, options.min_blocks, &options.archs);
     let types: Vec<_> = params.iter().flat_map(Param::launched).collect();
     let values: Vec<_> = (0..types.len()).map(|i| format_ident!("p{}", i)).collect();
     let mut rest = values.iter();
     let arguments = params.iter().map(|param| {
         let first = rest.next().expect("one value a launched parameter");
-        match param.slice {
-            None => quote!(#first),
-            Some(_) => param.rebuild(first, rest.next().expect("a slice is launched as two")),
+        match param.form {
+            Form::Value => quote!(#first),
+            Form::Map(_) => quote!(&#first),
+            Form::Slice(..) => param.rebuild(first, rest.next().expect("a slice is launched as two")),
         }
     });
     let index = 0..types.len();
@@ -221,6 +263,7 @@ fn host(function: &ItemFn, params: &[Param], options: &Options) -> TokenStream {
                     family: ::cuda_std::launch::family(::core::module_path!()),
                     max_threads: #threads,
                     min_blocks: #min_blocks,
+                    archs: &[#(#archs),*],
                     entry,
                 });
 

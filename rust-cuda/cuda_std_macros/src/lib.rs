@@ -13,11 +13,14 @@ use proc_macro::TokenStream;
 /// the kernel, and a module of the same name holds `NAME::KERNEL`, the typed handle that is launched.
 ///
 /// A parameter is a number, a float, a raw pointer, a `repr(C)` struct that is a `KernelArg`, or a slice `&[T]`,
-/// `&mut [T]`, which is launched as its pointer and its length (`usize`).
+/// `&mut [T]`, which is launched as its pointer and its length (`usize`), or `&TensorMap` (`cuda_std::tma`), which is
+/// launched as the tensor map itself: the launch copies its 128 bytes, and the kernel refers to that copy.
 ///
 /// Options, all of them literals:
 /// - `threads = 256`: no launch has more threads a block; ptxas may use registers accordingly.
 /// - `min_blocks = 2`: ptxas keeps registers low enough for that many blocks on an SM. Needs `threads`.
+/// - `archs = "sm_90a"`: the kernel is built for these architectures alone (names with commas between them), because it uses
+///   instructions that only they have. All kernels of a module say the same. Without it a kernel is for all.
 /// - `allow_local = "why"`: lets the build pass although the kernel uses local memory (stack or spills).
 ///
 /// ```ignore

@@ -8,6 +8,8 @@ use syn::{Error, Ident, LitInt, LitStr, Result, Token};
 pub struct Options {
     pub threads: u32,
     pub min_blocks: u32,
+    /// The architectures the kernel is built for, as `sm_90a`; empty for all.
+    pub archs: Vec<String>,
     pub allow_local: Option<String>,
 }
 
@@ -33,6 +35,25 @@ fn number(input: ParseStream<'_>, name: &Ident, max: u32) -> Result<u32> {
     Ok(value)
 }
 
+/// `"sm_90a,sm_100a"`. Whether the names exist is for the builder to say; here they only have to look like it.
+fn archs(lit: &LitStr) -> Result<Vec<String>> {
+    let looks_right = |name: &str| {
+        let number = name.strip_prefix("sm_").unwrap_or_default();
+        let digits = number.strip_suffix('a').unwrap_or(number);
+        digits.len() >= 2 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let mut names: Vec<String> = Vec::new();
+    for name in lit.value().split(',').map(str::trim) {
+        if !looks_right(name) || names.iter().any(|other| other == name) {
+            let message =
+                format!("`archs` names architectures like \"sm_90a\" or \"sm_90a,sm_100a\", each once, not `{name}`");
+            return Err(Error::new(lit.span(), message));
+        }
+        names.push(name.to_string());
+    }
+    Ok(names)
+}
+
 impl Parse for Options {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut options = Self::default();
@@ -46,6 +67,7 @@ impl Parse for Options {
             match name.to_string().as_str() {
                 "threads" => options.threads = number(input, &name, 1024)?,
                 "min_blocks" => options.min_blocks = number(input, &name, 32)?,
+                "archs" => options.archs = archs(&literal(input)?)?,
                 "allow_local" => {
                     let reason: LitStr = literal(input)?;
                     let text = reason.value();
@@ -56,8 +78,9 @@ impl Parse for Options {
                     options.allow_local = Some(text);
                 }
                 _ => {
-                    let message =
-                        format!("unknown option `{name}`: there are `threads`, `min_blocks` and `allow_local`");
+                    let message = format!(
+                        "unknown option `{name}`: there are `threads`, `min_blocks`, `archs` and `allow_local`"
+                    );
                     return Err(Error::new(name.span(), message));
                 }
             }

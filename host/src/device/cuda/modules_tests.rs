@@ -67,6 +67,7 @@ fn a_missing_image_names_family_device_and_what_there_is() {
         family: "hopper",
         max_threads: 0,
         min_blocks: 0,
+        archs: &[],
         entry,
     };
     let message = modules

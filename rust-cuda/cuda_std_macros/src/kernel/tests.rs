@@ -109,6 +109,18 @@ fn signatures_that_are_refused() {
             ),
             "no lifetime",
         ),
+        (
+            quote!(
+                pub unsafe fn k(a: &mut TensorMap) {}
+            ),
+            "cannot take a reference",
+        ),
+        (
+            quote!(
+                pub unsafe fn k(a: &'static tma::TensorMap) {}
+            ),
+            "no lifetime",
+        ),
     ] {
         let text = item.to_string();
         let got = refused(quote!(), item);
@@ -135,6 +147,12 @@ fn options_that_are_refused() {
         (quote!(threads = 256, min_blocks = 33), "1 to 32"),
         (quote!(min_blocks = 2), "needs `threads`"),
         (quote!(threads = 32, threads = 64), "twice"),
+        (quote!(archs = ""), "names architectures"),
+        (quote!(archs = "sm_90a,"), "not ``"),
+        (quote!(archs = "hopper"), "not `hopper`"),
+        (quote!(archs = "sm_90a, sm_90a"), "each once"),
+        (quote!(archs = "sm_9 a"), "not `sm_9 a`"),
+        (quote!(archs = 90), "string"),
         (quote!(thread = 32), "unknown option `thread`"),
         (quote!(allow_local = " "), "needs a reason"),
         (quote!(allow_local = "a \" b"), "without quotes"),
@@ -169,6 +187,31 @@ fn the_device_side_has_the_entry_and_its_marker() {
         "\"//lockstep.kernelname=addfamily=\",::core::module_path!(),",
         "threads=256min_blocks=0allow_local=\\\"a{{}}b\\\"",
         "Kernel<(u32,*constf32,usize,*mutf32,usize,)>",
+    ] {
+        assert!(squeezed.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
+fn a_tensor_map_is_a_place_of_128_bytes_on_the_device_and_the_map_itself_on_the_host() {
+    let item = quote!(
+        pub unsafe fn tiles(x: &[f32], a: &TensorMap, n: u32, b: &cuda_std::tma::TensorMap) {
+            body()
+        }
+    );
+    let text = expand(quote!(threads = 384, archs = "sm_90a, sm_100a"), item)
+        .unwrap()
+        .to_string();
+    let squeezed: String = text.split_whitespace().collect();
+    for part in [
+        "fntiles(x_ptr:*constf32,x_len:usize,_a_place:::cuda_std::tma::MapPlace,n:u32,_b_place:::cuda_std::tma::MapPlace)",
+        "leta:&TensorMap=::cuda_std::__tensor_map_param!(\"tiles_param_2\");",
+        "letb:&cuda_std::tma::TensorMap=::cuda_std::__tensor_map_param!(\"tiles_param_4\");",
+        "threads=384min_blocks=0archs=sm_90a,sm_100amaps=2,4\"",
+        "archs:&[\"sm_90a\",\"sm_100a\"],",
+        "Kernel<(*constf32,usize,TensorMap,u32,cuda_std::tma::TensorMap,)>",
+        "super::tiles(::core::slice::from_raw_parts(p0,p1),&p2,p3,&p4)",
+        "const_:fn(TensorMap)->::cuda_std::tma::TensorMap=|map|map;",
     ] {
         assert!(squeezed.contains(part), "{part} is missing in {text}");
     }
