@@ -8,10 +8,6 @@
 //! - `floor_warp[w]`: known inside warp `w`, from a `sync_warp` of all its lanes;
 //! - `lanes[w][l][m]`: known by lane `l` of lane `m`, from a `sync_warp` of part of the warp.
 //!
-//! Beside the warps there are *agents*: units that read shared memory on their own, after the instruction that set them to work (the
-//! tensor cores of a warpgroup, the copy engine's stores). An agent has a tick like a warp; what it does is ordered after what the warps
-//! that set it to work know, and before what a warp does that has waited for it.
-//!
 //! Ticks go on from block to block, so nothing needs to be cleared in between: an access stamped before `start` belongs
 //! to an earlier block.
 
@@ -19,20 +15,6 @@ use std::panic::Location;
 
 /// The most warps a block can have.
 pub(crate) const WARPS: usize = 32;
-/// Agents: one for the products of each warpgroup, and as many for the stores of warps (several warps share one).
-const AGENTS: usize = 32;
-/// Warps and agents.
-pub(crate) const ACTORS: usize = WARPS + AGENTS;
-
-/// The agent that computes the products of the warpgroup of `warp`.
-pub(crate) fn product_agent(warp: usize) -> usize {
-    WARPS + warp / 4 % (AGENTS / 2)
-}
-
-/// The agent that reads for the bulk stores of `warp`.
-pub(crate) fn store_agent(warp: usize) -> usize {
-    WARPS + AGENTS / 2 + warp % (AGENTS / 2)
-}
 
 /// Accesses of one or more lanes of one warp at one tick.
 #[derive(Clone, Copy)]
@@ -51,49 +33,26 @@ impl Access {
     }
 }
 
-/// The knowledge of warps and agents that a barrier has collected from its arrivers.
-#[derive(Clone, Copy)]
-pub(crate) struct Joined([u32; ACTORS]);
-
-impl Default for Joined {
-    fn default() -> Self {
-        Joined([0; ACTORS])
-    }
-}
-
-impl std::ops::Deref for Joined {
-    type Target = [u32; ACTORS];
-    fn deref(&self) -> &[u32; ACTORS] {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Joined {
-    fn deref_mut(&mut self) -> &mut [u32; ACTORS] {
-        &mut self.0
-    }
-}
+/// The warps' knowledge a barrier has collected from its arrivers.
+pub(crate) type Joined = [u32; WARPS];
 
 pub(crate) struct Clocks {
-    tick: [u32; ACTORS],
-    start: [u32; ACTORS],
-    floor_all: [u32; ACTORS],
-    floor_warp: [u32; ACTORS],
-    known: Box<[[u32; ACTORS]; ACTORS]>,
-    /// An agent was set to work in this block.
-    agents: bool,
+    tick: Joined,
+    start: Joined,
+    floor_all: Joined,
+    floor_warp: Joined,
+    known: Box<[Joined; WARPS]>,
     lanes: Box<[[[u32; 32]; 32]; WARPS]>,
 }
 
 impl Clocks {
     pub(crate) fn new() -> Clocks {
         Clocks {
-            tick: [0; ACTORS],
-            start: [0; ACTORS],
-            floor_all: [0; ACTORS],
-            floor_warp: [0; ACTORS],
-            known: Box::new([[0; ACTORS]; ACTORS]),
-            agents: false,
+            tick: [0; WARPS],
+            start: [0; WARPS],
+            floor_all: [0; WARPS],
+            floor_warp: [0; WARPS],
+            known: Box::new([[0; WARPS]; WARPS]),
             lanes: Box::new([[[0; 32]; 32]; WARPS]),
         }
     }
@@ -106,8 +65,7 @@ impl Clocks {
         if !fits {
             *self = Clocks::new();
         }
-        self.agents = false;
-        self.sync_all(ACTORS);
+        self.sync_all(WARPS);
         self.start = self.tick;
         fits
     }
@@ -146,41 +104,11 @@ impl Clocks {
         found
     }
 
-    /// `warps` set an agent to work. What it does from now on, with the stamp that this returns, is ordered after what they know.
-    pub(crate) fn set_to_work(&mut self, agent: usize, warps: std::ops::Range<usize>) -> u32 {
-        self.agents = true;
-        let mut joined = Joined(self.known[agent]);
-        for w in warps {
-            self.arrive(w, &mut joined);
-        }
-        // The floors are what every warp knows.
-        joined
-            .iter_mut()
-            .zip(&self.floor_all)
-            .for_each(|(j, &f)| *j = (*j).max(f));
-        self.known[agent] = *joined;
-        self.tick[agent] += 1;
-        self.tick[agent]
-    }
-
-    /// Warp `warp` has waited for what an agent did with a stamp of at most `stamp`.
-    pub(crate) fn waited_for(&mut self, warp: usize, agent: usize, stamp: u32) {
-        let known = &mut self.known[warp][agent];
-        *known = (*known).max(stamp + 1);
-    }
-
     /// All threads of the block's `warps` warps have met.
     pub(crate) fn sync_all(&mut self, warps: usize) {
         for v in 0..warps {
             self.tick[v] += 1;
             self.floor_all[v] = self.tick[v];
-        }
-        if self.agents {
-            // What one of them has waited for, all know now.
-            for agent in WARPS..ACTORS {
-                let known = self.known[..warps.min(WARPS)].iter().map(|k| k[agent]);
-                self.floor_all[agent] = known.fold(self.floor_all[agent], u32::max);
-            }
         }
     }
 
@@ -219,7 +147,7 @@ impl Clocks {
     pub(crate) fn depart(&mut self, warp: usize, joined: &Joined, live: u32, whole: bool) {
         self.known[warp]
             .iter_mut()
-            .zip(joined.iter())
+            .zip(joined)
             .for_each(|(k, &j)| *k = (*k).max(j));
         self.sync_warp(warp, live, whole);
     }
