@@ -1,6 +1,6 @@
 //! What tensor cores compute, to the bit: one fused sum of products and accumulator after the other.
 //!
-//! A step of [`TensorCore::products`] products a_k * b_k and an accumulator c gives d:
+//! A step of [`TensorCore::products`] products a_k * b_k and an accumulator c of `f32` gives d:
 //!
 //! 1. If a factor or c is a NaN, a zero meets an infinity in a product, or infinities of both signs meet in the sum, d is the NaN
 //!    0x7fffffff. Else if anything is infinite, so is d.
@@ -17,7 +17,11 @@
 //! Steps of a chain take the products in ascending k. `host::reference` has an implementation of its own, and the two are compared
 //! with each other and with what GPUs answered.
 
+mod half;
 mod vector;
+pub mod wgmma;
+
+pub use half::F16Rounding;
 
 /// The most products of one step.
 const MOST: usize = 16;
@@ -38,6 +42,8 @@ pub struct TensorCore {
     pub zero_products: ZeroProducts,
     /// The sign of a sum that is zero.
     pub zero_sum: ZeroSum,
+    /// How a sum becomes an `f16`, where the instruction's accumulator is one.
+    pub f16_rounding: F16Rounding,
 }
 
 /// Whether the exponent of a product that is zero counts for E.
@@ -72,7 +78,23 @@ impl TensorCore {
         exponent_floor: -133,
         zero_products: ZeroProducts::Dropped,
         zero_sum: ZeroSum::Positive,
+        f16_rounding: F16Rounding::OfF32,
     };
+
+    /// # Panics
+    /// If [`TensorCore::products`] does not divide 16, or the exponent floor is not within [`NO_FLOOR`] and 0.
+    fn check(&self) {
+        assert!(
+            (1..=MOST).contains(&self.products) && MOST.is_multiple_of(self.products),
+            "{} products a step: they must divide 16",
+            self.products
+        );
+        assert!(
+            (NO_FLOOR..=0).contains(&self.exponent_floor),
+            "an exponent floor of {}: it must be within {NO_FLOOR} and 0",
+            self.exponent_floor
+        );
+    }
 }
 
 impl Default for TensorCore {
@@ -164,17 +186,10 @@ pub fn m16n8k16(
     b: &[[u16; 16]; 8],
     c: &[[f32; 8]; 16],
 ) -> [[f32; 8]; 16] {
-    assert!(
-        (1..=MOST).contains(&core.products) && MOST.is_multiple_of(core.products),
-        "{} products a step: they must divide 16",
-        core.products
-    );
-    assert!(
-        (NO_FLOOR..=0).contains(&core.exponent_floor),
-        "an exponent floor of {}: it must be within {NO_FLOOR} and 0",
-        core.exponent_floor
-    );
-    vector::m16n8k16(core, format, a, b, c)
+    core.check();
+    let mut d = *c;
+    vector::product(core, format, a, b, d.as_flattened_mut());
+    d
 }
 
 /// One output of [`m16n8k16`], an addend at a time: row a of A, row b of B^T, and c.
@@ -185,6 +200,22 @@ pub fn k16(core: TensorCore, format: Format, a: &[u16; 16], b: &[u16; 16], c: f3
 
 /// One fused step.
 fn step(core: TensorCore, format: Format, a: &[u16], b: &[u16], c: f32) -> f32 {
+    match sum(core, format, a, b, c) {
+        Sum::Done(d) => d,
+        Sum::Exact(units, exponent) => truncate(units as f64, exponent),
+    }
+}
+
+/// The sum of a step.
+enum Sum {
+    /// Something infinite, a NaN or a zero.
+    Done(f32),
+    /// So many units of two to this power, which are not 0.
+    Exact(i64, i32),
+}
+
+/// One fused step before its rounding.
+fn sum(core: TensorCore, format: Format, a: &[u16], b: &[u16], c: f32) -> Sum {
     let c = Number::accumulator(c);
     let mut factors = [(c, c); MOST];
     for (place, (a, b)) in factors.iter_mut().zip(a.iter().zip(b)) {
@@ -192,7 +223,7 @@ fn step(core: TensorCore, format: Format, a: &[u16], b: &[u16], c: f32) -> f32 {
     }
     let factors = &factors[..a.len()];
     if c.special || factors.iter().any(|(a, b)| a.special || b.special) {
-        return infinite(factors, c);
+        return Sum::Done(infinite(factors, c));
     }
     let zero = |a: &Number, b: &Number| a.magnitude == 0 || b.magnitude == 0;
     let mut e = core.exponent_floor;
@@ -223,9 +254,9 @@ fn step(core: TensorCore, format: Format, a: &[u16], b: &[u16], c: f32) -> f32 {
     }
     if sum == 0 {
         let negative = core.zero_sum == ZeroSum::Ieee && all_negative && c.magnitude == 0;
-        return if negative { -0.0 } else { 0.0 };
+        return Sum::Done(if negative { -0.0 } else { 0.0 });
     }
-    truncate(sum as f64, e - core.fraction_bits as i32)
+    Sum::Exact(sum, e - core.fraction_bits as i32)
 }
 
 /// The step where something is infinite or a NaN.
