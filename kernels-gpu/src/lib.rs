@@ -50,3 +50,4 @@ pub mod synthesize;
 pub mod tile_mma;
 pub mod to_bf16;
 mod unroll;
+pub mod wgmma_probe;

@@ -11,6 +11,9 @@ macro_rules! unroll {
     ($i:ident < 16 => $body:block) => {
         $crate::unroll::unroll!(@ $i $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
+    ($i:ident < 32 => $body:block) => {
+        $crate::unroll::unroll!(@ $i $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31)
+    };
     (@ $i:ident $body:block $($at:literal)+) => {
         #[cfg(target_arch = "nvptx64")]
         {

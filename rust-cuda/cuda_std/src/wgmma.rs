@@ -135,6 +135,16 @@ impl<T: Copy, const R: usize> Accumulator<T, R> {
         unsafe { core::mem::zeroed() }
     }
 
+    /// These registers: what the first product adds to where it accumulates.
+    #[inline(always)]
+    pub const fn of(registers: [T; R]) -> Self {
+        Self {
+            registers,
+            #[cfg(not(target_arch = "nvptx64"))]
+            ticket: 0,
+        }
+    }
+
     /// The registers, once the group of the newest product has been waited for.
     #[inline(always)]
     #[track_caller]
