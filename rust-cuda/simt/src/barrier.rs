@@ -1,8 +1,8 @@
 //! Block barriers: `sync_threads`, and the sixteen named barriers that count whole warps.
 
 use crate::block::{Block, Wait, same_place};
-use crate::clock::{Joined, WARPS};
 use crate::error::{ErrorKind, Fault};
+use crate::know::Know;
 use std::panic::Location;
 
 /// `sync_threads` in progress.
@@ -17,13 +17,13 @@ pub(crate) struct AllBarrier {
 }
 
 /// One of the named barriers.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(crate) struct NamedBarrier {
     expected: u32,
     arrived: u32,
     /// Warps that wait (those that only arrived do not).
     waiting: u32,
-    joined: Joined,
+    joined: Know,
     loc: Option<&'static Location<'static>>,
 }
 
@@ -87,7 +87,7 @@ impl Block {
         (self.all.arrived, self.all.result) = (0, self.all.count);
         self.stats.barriers += 1;
         if self.checks {
-            self.shared.clocks.sync_all(WARPS);
+            self.shared.clocks.sync_all(self.warps);
         }
         for w in 0..self.warps {
             let me = if w == t / 32 { 1 << (t % 32) } else { 0 };
@@ -175,12 +175,12 @@ impl Block {
         } else {
             self.warp[w].named = None;
         }
-        let b = self.named[n.id as usize];
+        let complete = b.arrived == b.expected;
         if !n.waits {
             self.wake(w, n.arrived);
         }
-        if b.arrived == b.expected {
-            self.named[n.id as usize] = NamedBarrier::default();
+        if complete {
+            let b = std::mem::take(&mut self.named[n.id as usize]);
             self.stats.barriers += 1;
             for v in (0..self.warps).filter(|v| b.waiting >> v & 1 != 0) {
                 let Some(there) = self.warp[v].named.take() else {
@@ -198,6 +198,9 @@ impl Block {
 
     /// Nothing can run, but not all threads have ended: what is wrong, told at the lowest thread that waits.
     pub(crate) fn explain_stuck(&mut self) {
+        if self.explain_barrier() {
+            return;
+        }
         let waits = |b: &Block, w: Wait| {
             b.lanes
                 .iter()
@@ -265,7 +268,7 @@ impl Block {
     }
 
     /// Where thread `t` waits.
-    fn whereabouts(&self, t: usize) -> String {
+    pub(crate) fn whereabouts(&self, t: usize) -> String {
         let at = match self.lanes[t].wait {
             Wait::Nothing => "has ended".to_owned(),
             Wait::Warp(g) => {
@@ -276,6 +279,10 @@ impl Block {
                     g.mask,
                     crate::block::Here(g.loc)
                 )
+            }
+            Wait::Barrier(addr) => {
+                let at = crate::block::Here(self.lanes[t].at);
+                format!("waits for the barrier at {addr:#x}, at {at}")
             }
             Wait::All => format!("waits in sync_threads at {}", crate::block::Here(self.all.loc)),
             Wait::Named => match self.warp[t / 32].named {

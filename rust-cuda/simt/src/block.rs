@@ -4,6 +4,7 @@ use crate::barrier::{AllBarrier, NamedBarrier, WarpArrival};
 use crate::copies::Copies;
 use crate::dims::Dim3;
 use crate::error::{ErrorKind, Fault, SimError};
+use crate::flight::Flight;
 use crate::shared::Shared;
 use crate::stats::LaunchStats;
 use crate::warp::Group;
@@ -22,6 +23,8 @@ pub(crate) enum Wait {
     All,
     /// The named barrier its warp is at.
     Named,
+    /// The barrier in shared memory at this address.
+    Barrier(u32),
 }
 
 /// Why a coroutine gave control back to the scheduler.
@@ -42,6 +45,8 @@ pub(crate) struct Lane {
     pub fiber: u32,
     pub yielder: *const Yielder<(), Yielded>,
     pub wait: Wait,
+    /// Where it waits for a barrier in shared memory.
+    pub at: Option<&'static Location<'static>>,
     /// Atomics since this thread last let others run.
     pub spins: u32,
     pub copies: Copies,
@@ -77,6 +82,8 @@ pub(crate) struct Block {
     pub all: AllBarrier,
     pub named: [NamedBarrier; 16],
     pub shared: Shared,
+    /// Copies on their way to barriers in shared memory, oldest first.
+    pub flights: Vec<Flight>,
     pub exited: usize,
     /// The thread that runs.
     pub cur: usize,
@@ -114,6 +121,7 @@ impl Block {
             all: AllBarrier::default(),
             named: Default::default(),
             shared,
+            flights: Vec::new(),
             exited: 0,
             cur: 0,
             aborting: false,
@@ -142,6 +150,7 @@ impl Block {
             fiber: NO_FIBER,
             yielder: std::ptr::null(),
             wait: Wait::Nothing,
+            at: None,
             spins: 0,
             copies: Copies::default(),
         }));
@@ -176,6 +185,8 @@ impl Block {
             lane.copies.clear(&mut self.shared);
             (lane.wait, lane.fiber, lane.spins) = (Wait::Nothing, NO_FIBER, 0);
         }
+        self.drop_flights();
+        self.shared.end();
     }
 
     #[inline]
@@ -204,6 +215,12 @@ impl Block {
         if self.aborting {
             return None;
         }
+        if !self.flights.is_empty() {
+            self.perhaps_land();
+            if self.aborting {
+                return None;
+            }
+        }
         loop {
             if let Some(rng) = self.rng.as_mut().filter(|_| self.ready_warps != 0) {
                 self.cur_warp = rng.bit_of(self.ready_warps);
@@ -219,8 +236,11 @@ impl Block {
                 return Some(w * 32 + lane);
             }
             self.ready_warps &= !(1 << w);
-            if self.ready_warps == 0 && !self.next_round() {
-                return None;
+            if self.ready_warps == 0 {
+                self.land_when_idle();
+                if self.ready_warps == 0 && !self.next_round() {
+                    return None;
+                }
             }
             if self.aborting {
                 return None;
@@ -246,8 +266,8 @@ impl Block {
             std::thread::yield_now();
         }
         if self.idle_rounds > IDLE_ROUNDS {
-            let m =
-                "it spins on an atomic that no running thread changes; blocks cannot rely on running at the same time";
+            let m = "it spins on an atomic or a barrier that no running thread changes; blocks cannot rely on running at the \
+                     same time";
             self.record(
                 self.cur,
                 Here(self.yielded_at),
@@ -264,6 +284,19 @@ impl Block {
     #[inline]
     pub(crate) fn coin(&mut self) -> bool {
         self.rng.as_mut().is_some_and(|r| r.next() & 3 == 0)
+    }
+
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.rng.is_some()
+    }
+
+    pub(crate) fn anyone_ready(&self) -> bool {
+        self.ready_warps != 0
+    }
+
+    /// A random number below `n`; 0 in an unseeded schedule.
+    pub(crate) fn random_below(&mut self, n: usize) -> usize {
+        self.rng.as_mut().map_or(0, |r| (r.next() % n.max(1) as u64) as usize)
     }
 
     /// Keeps the first error of the block and starts to end it.
@@ -286,6 +319,10 @@ impl Block {
         let (w, bit) = (t / 32, 1u32 << (t % 32));
         self.warp[w].live &= !bit;
         if self.aborting {
+            return;
+        }
+        if self.exited == self.threads && !self.flights.is_empty() {
+            self.nothing_in_flight_to(0);
             return;
         }
         let me = self.lanes[t].idx;

@@ -22,6 +22,8 @@ pub(crate) struct Copies {
     pending: Vec<Pending>,
     /// The group that copies issued now will belong to; also the number of groups committed so far.
     group: u32,
+    /// Copies issued so far.
+    issued: u64,
 }
 
 impl Copies {
@@ -33,6 +35,18 @@ impl Copies {
             loc,
             group: self.group,
         });
+        self.issued += 1;
+    }
+
+    /// The copies issued so far, as [`Copies::land_first`] counts them.
+    pub(crate) fn issued(&self) -> u64 {
+        self.issued
+    }
+
+    /// Those of the first `n` copies that are still pending.
+    pub(crate) fn land_first(&mut self, n: u64) -> Vec<Pending> {
+        let landed = self.issued - self.pending.len() as u64;
+        self.pending.drain(..n.saturating_sub(landed) as usize).collect()
     }
 
     pub(crate) fn commit(&mut self) {

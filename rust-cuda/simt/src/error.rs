@@ -23,6 +23,11 @@ pub enum ErrorKind {
     PartialWarp,
     /// Shared memory touched while an asynchronous copy to it is still pending.
     AsyncNotWaited,
+    /// A barrier in shared memory misused: never initialised, or twice, not made known to a copy or another block, with more
+    /// arrivals in a phase than it takes, its bytes loaded or stored.
+    BadBarrier,
+    /// A barrier in shared memory that was told of another number of bytes than copies brought.
+    WrongByteCount,
     /// A Rust panic inside the kernel.
     Panic,
     /// Threads that wait for each other, or spin on an atomic that no running thread will change.

@@ -18,13 +18,17 @@
 mod barrier;
 mod block;
 mod clock;
+mod cluster;
 mod copies;
 pub mod ctx;
 mod current;
 mod dims;
 mod error;
 mod exec;
+mod flight;
+mod know;
 mod launch;
+mod mbarrier;
 pub mod memory;
 mod race;
 mod shadow;

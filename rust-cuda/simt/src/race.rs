@@ -25,9 +25,19 @@ pub(crate) enum Touch {
 /// Why an access is an error.
 pub(crate) enum Trouble {
     Unwritten,
-    Pending { owner: u32 },
-    Race { with: Access, did: &'static str },
+    Pending {
+        owner: u32,
+    },
+    /// A barrier lies there.
+    Barrier,
+    Race {
+        with: Access,
+        did: &'static str,
+    },
 }
+
+/// Instead of a thread whose copy is pending: a barrier lies here.
+const BARRIER: u16 = u16::MAX;
 
 const NOBODY: Access = Access {
     loc: None,
@@ -46,7 +56,7 @@ struct Cell {
     many: [u32; 2],
     /// The block in which the word was split into bytes.
     split: u32,
-    /// The thread, plus one, whose asynchronous copy to here is pending.
+    /// The thread, plus one, whose asynchronous copy to here is pending, or [`BARRIER`].
     pending: u16,
 }
 
@@ -198,8 +208,11 @@ impl Races {
             cell.pending = 0;
         } else {
             if cell.pending != 0 {
-                return Err(Trouble::Pending {
-                    owner: u32::from(cell.pending) - 1,
+                return Err(match cell.pending {
+                    BARRIER => Trouble::Barrier,
+                    owner => Trouble::Pending {
+                        owner: u32::from(owner) - 1,
+                    },
                 });
             }
             let written = !me.clocks.stale(&cell.write);
@@ -294,6 +307,45 @@ impl Races {
         }
         // The record in the cell only says that the list is of this block.
         *one = me.access;
+    }
+
+    /// A barrier lies in `addr..addr + len` (whole words) from now on: any access to it is an error.
+    pub(crate) fn place_barrier(&mut self, addr: u32, len: u32) {
+        for a in addr..addr + len {
+            self.cell(Range::Words, a as usize / 4).pending = BARRIER;
+            self.cell(Range::Bytes, a as usize).pending = BARRIER;
+        }
+    }
+
+    /// The last write to each word or byte of `addr..addr + len` in this block, with its address, until `stop` is true for one.
+    pub(crate) fn find_write(
+        &mut self,
+        clocks: &Clocks,
+        (addr, len): (u32, u32),
+        stop: impl Fn(&Access) -> bool,
+    ) -> Option<(u32, Access)> {
+        let (mut a, end) = (addr, addr + len);
+        while a < end {
+            let block = self.block;
+            let word = self.cell(Range::Words, a as usize / 4);
+            let (write, next) = match word.split == block {
+                false => (word.write, (a / 4 + 1) * 4),
+                true => (self.cell(Range::Bytes, a as usize).write, a + 1),
+            };
+            if !clocks.stale(&write) && stop(&write) {
+                return Some((a, write));
+            }
+            a = next;
+        }
+        None
+    }
+
+    /// `addr..addr + len` (whole words) is as at the start of the block: nobody wrote it.
+    pub(crate) fn forget(&mut self, addr: u32, len: u32) {
+        for a in (addr..addr + len).step_by(4) {
+            // SAFETY: all-zero bytes are the empty cell.
+            *self.cell(Range::Words, a as usize / 4) = unsafe { std::mem::zeroed() };
+        }
     }
 
     /// Forgets the pending copies of `addr..addr + len`, at the end of a block that never waited for them.

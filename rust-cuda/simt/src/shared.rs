@@ -6,6 +6,7 @@
 use crate::block::{Block, same_place};
 use crate::clock::Clocks;
 use crate::error::{ErrorKind, Fault};
+use crate::mbarrier::Mbarrier;
 use crate::race::{Races, Touch, Trouble};
 use crate::vm::Reservation;
 use std::io;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     statics: Vec<Static>,
     pub clocks: Clocks,
     pub races: Races,
+    /// The barriers in it.
+    pub barriers: Vec<Mbarrier>,
 }
 
 impl Shared {
@@ -44,6 +47,7 @@ impl Shared {
             statics: Vec::new(),
             clocks: Clocks::new(),
             races: Races::new(ADDRESSES as usize)?,
+            barriers: Vec::new(),
         })
     }
 
@@ -56,6 +60,13 @@ impl Shared {
         self.statics.clear();
         if checks {
             self.races.begin(&mut self.clocks);
+        }
+    }
+
+    /// Ends a block: its barriers are no more.
+    pub(crate) fn end(&mut self) {
+        for b in self.barriers.drain(..) {
+            self.races.forget_pending(b.addr, 8);
         }
     }
 
@@ -96,7 +107,7 @@ impl Shared {
         Ok(addr)
     }
 
-    fn inside(&self, addr: u32, len: u32) -> bool {
+    pub(crate) fn inside(&self, addr: u32, len: u32) -> bool {
         let end = u64::from(addr) + u64::from(len);
         let within = |from: u32, bytes: u32| addr >= from && end <= u64::from(from) + u64::from(bytes);
         within(0, self.dynamic) || self.statics.iter().any(|s| within(s.addr, s.bytes))
@@ -112,18 +123,30 @@ impl Block {
         touch: Touch,
         loc: &'static Location<'static>,
     ) -> Result<(), Box<Fault>> {
+        self.touch_at(0, (t / 32, t as u32 % 32), (addr, len, align), touch, loc)
+    }
+
+    /// As [`Block::touch_shared`], in the shared memory of block `cta` and by lane `who.1` of actor `who.0`.
+    pub(crate) fn touch_at(
+        &mut self,
+        _cta: usize,
+        who: (usize, u32),
+        (addr, len, align): (u32, u32, u32),
+        touch: Touch,
+        loc: &'static Location<'static>,
+    ) -> Result<(), Box<Fault>> {
         let shared = &mut self.shared;
         if !shared.inside(addr, len) || !addr.is_multiple_of(align) {
             return Err(self.misplaced(addr, len, align, touch));
         }
         shared
             .races
-            .touch(&shared.clocks, (t / 32, t as u32 % 32), (addr, len), touch, loc)
+            .touch(&shared.clocks, who, (addr, len), touch, loc)
             .map_err(|(at, trouble)| self.explain(at, touch, trouble))
     }
 
     #[cold]
-    fn misplaced(&self, addr: u32, len: u32, align: u32, touch: Touch) -> Box<Fault> {
+    pub(crate) fn misplaced(&self, addr: u32, len: u32, align: u32, touch: Touch) -> Box<Fault> {
         let what = format!("shared {} of {len} bytes at {addr:#x}", verb(touch));
         if self.shared.inside(addr, len) {
             return Fault::new(ErrorKind::Misaligned, format!("{what}: no multiple of {align} bytes"));
@@ -154,6 +177,19 @@ impl Block {
                 let m = format!(
                     "{what}: an asynchronous copy by thread {} is pending there; it has to wait first",
                     idx(owner)
+                );
+                Fault::new(ErrorKind::AsyncNotWaited, m)
+            }
+            Trouble::Barrier => {
+                let m =
+                    format!("{what}: a barrier lies there; invalidate it before its bytes are used for something else");
+                Fault::new(ErrorKind::BadBarrier, m)
+            }
+            Trouble::Race { with, .. } if with.is_copy() => {
+                let m = format!(
+                    "{what}: a copy issued at {} wrote it, and this thread has not waited for the copy's barrier, nor passed another \
+                     barrier with one that has",
+                    crate::block::Here(with.loc)
                 );
                 Fault::new(ErrorKind::AsyncNotWaited, m)
             }

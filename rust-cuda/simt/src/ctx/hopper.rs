@@ -32,42 +32,6 @@ fn not_yet(what: &str) -> ! {
 }
 
 #[track_caller]
-pub fn mbarrier_init(_addr: u32, _count: u32) {
-    not_yet("mbarrier.init")
-}
-#[track_caller]
-pub fn mbarrier_inval(_addr: u32) {
-    not_yet("mbarrier.inval")
-}
-#[track_caller]
-pub fn mbarrier_arrive(_addr: u32, _tx: u32) {
-    not_yet("mbarrier.arrive")
-}
-#[track_caller]
-pub fn mbarrier_expect(_addr: u32, _tx: u32) {
-    not_yet("mbarrier.expect_tx")
-}
-#[track_caller]
-pub fn mbarrier_wait(_addr: u32, _parity: u32) {
-    not_yet("mbarrier.try_wait")
-}
-#[track_caller]
-pub fn mbarrier_test(_addr: u32, _parity: u32) -> bool {
-    not_yet("mbarrier.test_wait")
-}
-#[track_caller]
-pub fn mbarrier_arrive_on_copies(_addr: u32) {
-    not_yet("cp.async.mbarrier.arrive")
-}
-#[track_caller]
-pub fn fence_mbarrier_init() {
-    not_yet("fence.mbarrier_init")
-}
-#[track_caller]
-pub fn fence_proxy_async() {
-    not_yet("fence.proxy.async")
-}
-#[track_caller]
 pub fn cluster_rank() -> u32 {
     0
 }

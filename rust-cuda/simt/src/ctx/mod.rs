@@ -6,9 +6,11 @@
 
 mod access;
 mod hopper;
+mod mbarrier;
 
 pub use access::*;
 pub use hopper::*;
+pub use mbarrier::*;
 
 use crate::block::Block;
 use crate::current::{CURRENT, here, let_others_run, raise, suspend};
@@ -85,7 +87,7 @@ pub fn fail(kind: ErrorKind, message: String) -> ! {
 /// # Safety
 /// `block` and `t` are the running ones and the caller holds no reference into the block.
 #[inline]
-unsafe fn perhaps_switch(block: *mut Block, t: usize, loc: &'static Location<'static>) {
+pub(crate) unsafe fn perhaps_switch(block: *mut Block, t: usize, loc: &'static Location<'static>) {
     // SAFETY: as the caller vouches.
     unsafe {
         if (*block).coin() {
