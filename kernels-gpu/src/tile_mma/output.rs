@@ -1,6 +1,6 @@
 //! What becomes of the accumulators: scale, bias, rounding, residual.
 
-use cuda_std::vec::{F32x4, U32x2};
+use cuda_std::vec::{F32x2, F32x4, U32x2};
 use cuda_std::{float, mem};
 
 use super::Element;
@@ -64,6 +64,61 @@ impl Output {
                 unsafe { self.store_one::<E>(at + i, column + i as u32, acc[i]) };
             }
             i += 1;
+        }
+    }
+
+    /// [`Self::store`] of two columns, the first one even.
+    ///
+    /// # Safety
+    /// As [`Self::store`].
+    #[inline(always)]
+    pub unsafe fn store_two<E: Element>(&self, row: usize, column: u32, acc: [f32; 2]) {
+        let at = row * self.n as usize + column as usize;
+        // An even number of columns keeps both inside, and every two at the alignment of the tensors.
+        let whole = self.n.is_multiple_of(2)
+            && (self.y as usize).is_multiple_of(if self.f32 { 8 } else { 4 })
+            && (self.residual as usize).is_multiple_of(4)
+            && (self.bias as usize).is_multiple_of(4);
+        // SAFETY: the row and the columns exist, and where two are moved at once, addresses are multiples of their bytes.
+        unsafe {
+            if whole {
+                if column < self.n {
+                    self.store_pair::<E>(at, column, acc);
+                }
+                return;
+            }
+            if column < self.n {
+                self.store_one::<E>(at, column, acc[0]);
+            }
+            if column + 1 < self.n {
+                self.store_one::<E>(at + 1, column + 1, acc[1]);
+            }
+        }
+    }
+
+    /// Two values at element `at`, from column `column` on.
+    ///
+    /// # Safety
+    /// They are inside the tensors, and aligned to what is moved.
+    #[inline(always)]
+    unsafe fn store_pair<E: Element>(&self, at: usize, column: u32, acc: [f32; 2]) {
+        let mut v = [self.scaled(acc[0]), self.scaled(acc[1])];
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !self.bias.is_null() {
+                let b = E::widen_pair(mem::load(self.bias.add(column as usize).cast()));
+                v = [v[0] + b[0], v[1] + b[1]];
+            }
+            if self.f32 {
+                let v = F32x2([canonical(v[0]), canonical(v[1])]);
+                return mem::store(self.y.cast::<f32>().add(at).cast(), v);
+            }
+            let mut y = E::round_pair(v);
+            if !self.residual.is_null() {
+                let (v, r) = (E::widen_pair(y), E::widen_pair(mem::load(self.residual.add(at).cast())));
+                y = E::round_pair([v[0] + r[0], v[1] + r[1]]);
+            }
+            mem::store(self.y.cast::<u16>().add(at).cast(), y);
         }
     }
 
