@@ -201,6 +201,9 @@ impl Block {
         if self.explain_barrier() {
             return;
         }
+        if let Some((t, loc, fault)) = self.missing_in_product(None) {
+            return self.record(t, loc, fault);
+        }
         let waits = |b: &Block, w: Wait| {
             b.lanes
                 .iter()
@@ -284,6 +287,7 @@ impl Block {
                 let at = crate::block::Here(self.lanes[t].at);
                 format!("waits for the barrier at {addr:#x}, at {at}")
             }
+            Wait::Product => "waits in a wgmma for the rest of its warpgroup".to_owned(),
             Wait::All => format!("waits in sync_threads at {}", crate::block::Here(self.all.loc)),
             Wait::Named => match self.warp[t / 32].named {
                 Some(n) => format!("waits in {} at {}", n.name(), n.loc),

@@ -1,10 +1,12 @@
 //! The state of one block while it is simulated, and the choice of the thread that runs next.
 
 use crate::barrier::{AllBarrier, NamedBarrier, WarpArrival};
+use crate::bulk::Stores;
 use crate::copies::Copies;
 use crate::dims::Dim3;
 use crate::error::{ErrorKind, Fault, SimError};
 use crate::flight::Flight;
+use crate::product::{Products, Warpgroup};
 use crate::shared::Shared;
 use crate::stats::LaunchStats;
 use crate::warp::Group;
@@ -25,6 +27,8 @@ pub(crate) enum Wait {
     Named,
     /// The barrier in shared memory at this address.
     Barrier(u32),
+    /// The other threads of its warpgroup, for a product.
+    Product,
 }
 
 /// Why a coroutine gave control back to the scheduler.
@@ -50,6 +54,8 @@ pub(crate) struct Lane {
     /// Atomics since this thread last let others run.
     pub spins: u32,
     pub copies: Copies,
+    pub stores: Stores,
+    pub products: Products,
 }
 
 /// One warp of the block.
@@ -65,6 +71,8 @@ pub(crate) struct Warp {
     pub later: u32,
     pub groups: Vec<Box<Group>>,
     pub named: Option<WarpArrival>,
+    /// The actor that reads for its bulk stores.
+    pub store_agent: Option<usize>,
 }
 
 /// One block. A worker reuses it for all blocks it runs.
@@ -84,6 +92,8 @@ pub(crate) struct Block {
     pub shared: Shared,
     /// Copies on their way to barriers in shared memory, oldest first.
     pub flights: Vec<Flight>,
+    /// By their first warps.
+    pub warpgroups: Vec<Warpgroup>,
     pub exited: usize,
     /// The thread that runs.
     pub cur: usize,
@@ -122,6 +132,7 @@ impl Block {
             named: Default::default(),
             shared,
             flights: Vec::new(),
+            warpgroups: Vec::new(),
             exited: 0,
             cur: 0,
             aborting: false,
@@ -153,6 +164,8 @@ impl Block {
             at: None,
             spins: 0,
             copies: Copies::default(),
+            stores: Stores::default(),
+            products: Products::default(),
         }));
         if self.warp.len() < self.warps {
             self.warp.resize_with(self.warps, Warp::default);
@@ -166,6 +179,7 @@ impl Block {
             let n = (self.threads - w * 32).min(32);
             warp.init = u32::MAX >> (32 - n);
             (warp.live, warp.ready, warp.later, warp.named) = (warp.init, warp.init, 0, None);
+            warp.store_agent = None;
             warp.groups.iter_mut().for_each(|g| g.reset());
         }
         self.all = AllBarrier::default();
@@ -183,9 +197,11 @@ impl Block {
     pub(crate) fn end(&mut self) {
         for lane in &mut self.lanes {
             lane.copies.clear(&mut self.shared);
+            lane.stores.clear();
             (lane.wait, lane.fiber, lane.spins) = (Wait::Nothing, NO_FIBER, 0);
         }
         self.drop_flights();
+        self.forget_products();
         self.shared.end();
     }
 
@@ -324,6 +340,12 @@ impl Block {
         if self.exited == self.threads && !self.flights.is_empty() {
             self.nothing_in_flight_to(0);
             return;
+        }
+        if let Some((loc, fault)) = self.unread_stores(t) {
+            return self.record(t, loc, fault);
+        }
+        if let Some((t, loc, fault)) = self.missing_in_product(Some(t)) {
+            return self.record(t, loc, fault);
         }
         let me = self.lanes[t].idx;
         if let Some(g) = self.warp[w].groups.iter().find(|g| g.open && g.mask & bit != 0) {

@@ -282,6 +282,22 @@ impl Clocks {
         joined.learn(agent, self.tick[agent]);
     }
 
+    /// An agent is set to work: the stamp of what it does now, after which comes other work.
+    pub(crate) fn work(&mut self, agent: usize) -> u32 {
+        self.tick[agent] += 1;
+        self.tick[agent] - 1
+    }
+
+    /// Thread `t` has waited for what an agent did up to `stamp`.
+    pub(crate) fn waited_for(&mut self, t: usize, agent: usize, stamp: u32) {
+        if self.alone.is_empty() {
+            self.alone.resize_with(WARPS * 32, Know::default);
+        }
+        self.alone[t].learn(agent, stamp + 1);
+        self.alone_lanes[t / 32] |= 1 << (t % 32);
+        self.finer = true;
+    }
+
     /// Thread `t` orders its plain writes before later accesses of copies and tensor cores.
     pub(crate) fn fence_proxy(&mut self, t: usize) {
         if self.fenced.is_empty() {

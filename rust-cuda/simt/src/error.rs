@@ -19,15 +19,20 @@ pub enum ErrorKind {
     SharedRace,
     /// A block barrier that only part of its threads reaches.
     PartialBarrier,
-    /// A warp collective that only part of its lanes reaches, or a lane outside its mask.
+    /// A warp's or warpgroup's collective that only part of its threads reaches, or a lane outside its mask.
     PartialWarp,
-    /// Shared memory touched while an asynchronous copy to it is still pending.
+    /// Shared memory touched while an asynchronous copy to it is still pending, or written while one from it or a product reads it;
+    /// an accumulator touched while a product into it is under way.
     AsyncNotWaited,
     /// A barrier in shared memory misused: never initialised, or twice, not made known to a copy or another block, with more
     /// arrivals in a phase than it takes, its bytes loaded or stored.
     BadBarrier,
     /// A barrier in shared memory that was told of another number of bytes than copies brought.
     WrongByteCount,
+    /// Shared memory written by plain stores and read by the copy engine or the tensor cores without a proxy fence in between.
+    NotFenced,
+    /// Shared memory that a tensor copy laid out with one swizzle, read with another.
+    WrongSwizzle,
     /// A Rust panic inside the kernel.
     Panic,
     /// Threads that wait for each other, or spin on an atomic that no running thread will change.

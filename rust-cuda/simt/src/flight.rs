@@ -25,8 +25,9 @@ pub(crate) struct Flight {
 
 /// What lands.
 pub(crate) enum Load {
-    /// These bytes, at this address of the block; they count as bytes on the barrier.
-    Bytes { to: u32, bytes: Vec<u8> },
+    /// These bytes, at this address of the block; they count as bytes on the barrier. They are laid out so
+    /// ([`crate::tma::Swizzle::layout`], or 0).
+    Bytes { to: u32, bytes: Vec<u8>, layout: u8 },
     /// The first `n` of its owner's `cp.async` copies that have not landed yet; together they count as one arrival.
     Copies { first: u64 },
 }
@@ -50,12 +51,12 @@ impl Block {
             return Err(Fault::new(ErrorKind::BadBarrier, m));
         }
         if !self.checks {
-            if let Load::Bytes { to, bytes } = &flight.load {
+            if let Load::Bytes { to, bytes, .. } = &flight.load {
                 self.placed(*to, bytes.len() as u32, 16, Touch::Issue)?;
             }
             return self.land(flight);
         }
-        if let Load::Bytes { to, bytes } = &flight.load {
+        if let Load::Bytes { to, bytes, .. } = &flight.load {
             let len = bytes.len() as u32;
             self.touch_at(cta, (t / 32, t as u32 % 32), (*to, len, 16), Touch::Issue, flight.loc)?;
             self.stats.async_copy_bytes += u64::from(len);
@@ -70,8 +71,11 @@ impl Block {
         let place = self.find_barrier_of(cta, addr, op)?;
         let agent = if self.checks { self.agent_of(place) } else { 0 };
         match flight.load {
-            Load::Bytes { to, bytes } => {
-                self.write_landed((cta, agent), to, &bytes, flight.loc)?;
+            Load::Bytes { to, bytes, layout } => {
+                self.shared_of_mut(cta).races.landing = layout;
+                let written = self.write_landed((cta, agent), to, &bytes, flight.loc);
+                self.shared_of_mut(cta).races.landing = 0;
+                written?;
                 if self.checks {
                     self.agent_lands(place, agent);
                 }
@@ -170,7 +174,7 @@ impl Block {
     /// At the end of a block: what is still on its way after an error is dropped.
     pub(crate) fn drop_flights(&mut self) {
         for f in std::mem::take(&mut self.flights) {
-            if let Load::Bytes { to, bytes } = f.load {
+            if let Load::Bytes { to, bytes, .. } = f.load {
                 self.shared_of_mut(f.cta).races.forget_pending(to, bytes.len() as u32);
             }
         }

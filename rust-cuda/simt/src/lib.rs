@@ -15,8 +15,10 @@
 //! acquire or release: such code is reported as a race, a barrier is needed); what lanes that ended before a named
 //! barrier did is taken as ordered by it. A kernel stack larger than 256 KiB ends the process.
 
+mod agent;
 mod barrier;
 mod block;
+mod bulk;
 mod clock;
 mod cluster;
 mod copies;
@@ -30,6 +32,8 @@ mod know;
 mod launch;
 mod mbarrier;
 pub mod memory;
+mod operand;
+mod product;
 mod race;
 mod shadow;
 mod shared;

@@ -5,6 +5,8 @@
 //! reads and the atomics since, each as long as nothing that came later is ordered after them (the rule of FastTrack,
 //! Flanagan and Freund 2009): then whatever is unordered with a dropped access is unordered with one that is kept.
 
+mod alone;
+
 use crate::clock::{Access, Clocks};
 use crate::vm::Reservation;
 use std::io;
@@ -58,6 +60,21 @@ struct Cell {
     split: u32,
     /// The thread, plus one, whose asynchronous copy to here is pending, or [`BARRIER`].
     pending: u16,
+    /// How the copy laid the bytes out that wrote them last ([`crate::tma::Swizzle::layout`]); 0 for any other write.
+    layout: u8,
+}
+
+impl Cell {
+    /// What forbids any access for now.
+    fn pending(&self) -> Option<Trouble> {
+        match self.pending {
+            0 => None,
+            BARRIER => Some(Trouble::Barrier),
+            owner => Some(Trouble::Pending {
+                owner: u32::from(owner) - 1,
+            }),
+        }
+    }
 }
 
 /// The cells of one block's shared memory.
@@ -68,6 +85,8 @@ pub(crate) struct Races {
     pool: Vec<Vec<Access>>,
     used: usize,
     block: u32,
+    /// The layout of what lands now.
+    pub landing: u8,
 }
 
 /// The thread that is acting, as an access record of one lane.
@@ -101,6 +120,7 @@ impl Races {
             pool: Vec::new(),
             used: 0,
             block: 0,
+            landing: 0,
         })
     }
 
@@ -207,13 +227,8 @@ impl Races {
         if touch == Touch::Land {
             cell.pending = 0;
         } else {
-            if cell.pending != 0 {
-                return Err(match cell.pending {
-                    BARRIER => Trouble::Barrier,
-                    owner => Trouble::Pending {
-                        owner: u32::from(owner) - 1,
-                    },
-                });
+            if let Some(trouble) = cell.pending() {
+                return Err(trouble);
             }
             let written = !me.clocks.stale(&cell.write);
             if !written && matches!(touch, Touch::Read | Touch::Atomic) {
@@ -237,6 +252,7 @@ impl Races {
             Touch::Atomic => self.add(me, &mut cell.atomic, &mut cell.many[1]),
             Touch::Write | Touch::Land => {
                 cell.write = me.access;
+                cell.layout = if touch == Touch::Land { self.landing } else { 0 };
                 (cell.read, cell.atomic, cell.many) = (NOBODY, NOBODY, [0; 2]);
             }
             Touch::Issue => cell.pending = (me.access.lowest_thread() + 1) as u16,

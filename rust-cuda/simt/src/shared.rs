@@ -165,7 +165,7 @@ impl Block {
     }
 
     #[cold]
-    fn explain(&self, at: u32, touch: Touch, trouble: Trouble) -> Box<Fault> {
+    pub(crate) fn explain(&self, at: u32, touch: Touch, trouble: Trouble) -> Box<Fault> {
         let what = format!("shared {} at {at:#x}", verb(touch));
         let idx = |t: u32| self.lanes[t as usize].idx;
         match trouble {
@@ -184,6 +184,14 @@ impl Block {
                 let m =
                     format!("{what}: a barrier lies there; invalidate it before its bytes are used for something else");
                 Fault::new(ErrorKind::BadBarrier, m)
+            }
+            Trouble::Race { with, did: "read" } if with.is_copy() => {
+                let m = format!(
+                    "{what}: the product or store issued at {} reads it, and this thread has neither waited for its group nor passed a \
+                     barrier with a thread that has",
+                    crate::block::Here(with.loc)
+                );
+                Fault::new(ErrorKind::AsyncNotWaited, m)
             }
             Trouble::Race { with, .. } if with.is_copy() => {
                 let m = format!(

@@ -40,6 +40,11 @@ impl Swizzle {
         self as u32
     }
 
+    /// The mark of bytes that a copy laid out so; 0 is that of all others.
+    pub(crate) const fn layout(self) -> u8 {
+        self as u8 + 1
+    }
+
     /// Where the byte at an address really lies. Its own inverse.
     #[inline(always)]
     pub const fn apply(self, addr: u32) -> u32 {

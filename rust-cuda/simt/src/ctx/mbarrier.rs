@@ -10,7 +10,7 @@ use std::panic::Location;
 type At = &'static Location<'static>;
 
 /// Runs an operation of the block; its error ends the launch.
-fn run(at: At, f: impl FnOnce(&mut Block, usize) -> Result<(), Box<Fault>>) {
+pub(super) fn run(at: At, f: impl FnOnce(&mut Block, usize) -> Result<(), Box<Fault>>) {
     let (block, t) = here();
     // SAFETY: the running block; the borrows end with each statement, and none is held across the switch.
     unsafe {

@@ -5,12 +5,16 @@
 //! inside them do nothing then (loads give zeros), and a panic in one of them ends the process, as everywhere in Rust.
 
 mod access;
+mod bulk;
 mod hopper;
 mod mbarrier;
+mod product;
 
 pub use access::*;
+pub use bulk::*;
 pub use hopper::*;
 pub use mbarrier::*;
+pub use product::*;
 
 use crate::block::Block;
 use crate::current::{CURRENT, here, let_others_run, raise, suspend};
