@@ -14,7 +14,7 @@ fn copy(to: u32, bytes: Vec<u8>, bar: u32) {
         barrier: bar,
         owner,
         loc: Location::caller(),
-        load: Load::Bytes { to, bytes },
+        load: Load::Bytes { to, bytes, layout: 0 },
     };
     // SAFETY: the running block; the borrow ends with the call.
     if let Err(fault) = unsafe { (*block).set_off(flight) } {
