@@ -106,7 +106,7 @@ fn devices(records: &[Record], gpu: Option<&str>) -> Result<Vec<(String, Kind)>>
 
 /// Of two tied configs the one the operation lists first is the simpler.
 fn preference(op: &str, config: &str) -> u32 {
-    let op = host::ops::by_name(op);
+    let op = host::ops::of_record(op);
     let at = op.and_then(|o| o.configs().iter().position(|c| c.id == config));
     at.and_then(|i| u32::try_from(i).ok()).unwrap_or(u32::MAX)
 }

@@ -10,6 +10,7 @@ mod compare;
 mod drive;
 mod exit;
 mod forward;
+mod globs;
 mod inspect;
 mod list;
 mod model;

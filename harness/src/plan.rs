@@ -5,7 +5,8 @@ use host::op::{ConfigInfo, Operation, Order};
 
 use crate::cli::{ModeArg, PlanArgs, Selection};
 use crate::exit::usage;
-use crate::select::{self, Globs, Ops, Selected};
+use crate::globs::Globs;
+use crate::select::{self, Ops, Selected};
 use crate::table::{Format, Table, print};
 
 /// One case with its configs.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use anyhow::{Result, bail};
 use host::op::{Case, Operation};
 use host::shapes::ShapeSet;
 
 use crate::cli::{Selection, Shard};
+use crate::globs::Globs;
 
 /// One operation at one size: what a sweep checks and times in one go. Entries of several shape files with equal sizes are
 /// one such, because they would give one result.
@@ -41,8 +41,14 @@ impl Selected {
     }
 
     /// The names a glob may match: operation, id, sizes, labels, and each label's two halves.
-    fn names(&self) -> Vec<String> {
-        let mut names = vec![self.case.op.clone(), self.case.id(), self.key(), self.case.dims_text()];
+    pub fn names(&self) -> Vec<String> {
+        let mut names = vec![
+            self.case.op.clone(),
+            self.case.typed_op(),
+            self.case.id(),
+            self.key(),
+            self.case.dims_text(),
+        ];
         for l in &self.labels {
             names.push(format!("{}/{l}", self.case.op));
             names.push(l.clone());
@@ -53,7 +59,11 @@ impl Selected {
 
     /// The arguments that select this case alone.
     pub fn arguments(&self) -> Vec<String> {
-        vec![self.case.op.clone(), "--shape".into(), self.case.dims_text()]
+        vec![
+            host::ops::record_name(&self.case),
+            "--shape".into(),
+            self.case.dims_text(),
+        ]
     }
 }
 
@@ -159,59 +169,6 @@ impl FromStr for Axis {
     }
 }
 
-/// Globs of the command line; an empty list matches everything.
-#[derive(Clone, Debug)]
-pub struct Globs {
-    set: GlobSet,
-    each: Vec<(String, GlobSet)>,
-}
-
-impl Globs {
-    /// Compiles the patterns. `*` matches `/` too, so that `q8*` takes every case of the operation.
-    ///
-    /// # Errors
-    /// A pattern that is no glob.
-    pub fn new(patterns: &[String]) -> Result<Globs> {
-        let mut all = GlobSetBuilder::new();
-        let mut each = Vec::new();
-        for p in patterns {
-            let glob = Glob::new(p).with_context(|| format!("`{p}` is no glob"))?;
-            all.add(glob.clone());
-            each.push((p.clone(), GlobSetBuilder::new().add(glob).build()?));
-        }
-        Ok(Globs {
-            set: all.build()?,
-            each,
-        })
-    }
-
-    /// Whether any of the patterns matches any of the names; true without patterns.
-    pub fn any<S: AsRef<str>>(&self, names: &[S]) -> bool {
-        self.set.is_empty() || names.iter().any(|n| self.set.is_match(n.as_ref()))
-    }
-
-    /// Splits the patterns into those for cases and those for configs: a pattern that matches one of `config_ids` and no
-    /// case narrows the configs. A pattern that matches nothing is an error, because it is nearly always misspelt.
-    ///
-    /// # Errors
-    /// A pattern that matches neither.
-    pub fn split(&self, cases: &[Selected], config_ids: &[String]) -> Result<(Globs, Globs)> {
-        let (mut for_cases, mut for_configs) = (Vec::new(), Vec::new());
-        for (pattern, glob) in &self.each {
-            if cases.iter().any(|c| c.names().iter().any(|n| glob.is_match(n))) {
-                for_cases.push(pattern.clone());
-            } else if config_ids.iter().any(|c| glob.is_match(c)) {
-                for_configs.push(pattern.clone());
-            } else {
-                bail!(
-                    "`{pattern}` matches no operation, case or config; `harness list shapes` and `harness list configs` show them"
-                );
-            }
-        }
-        Ok((Globs::new(&for_cases)?, Globs::new(&for_configs)?))
-    }
-}
-
 /// The shape files: the folder given, else those built in.
 pub fn shape_set(dir: Option<&Path>) -> Result<ShapeSet> {
     Ok(match dir {
@@ -229,10 +186,13 @@ pub type Ops = [&'static dyn Operation];
 /// A shape file that cannot be read, dimensions that fit no operation, an axis that no case has.
 pub fn cases(sel: &Selection, ops: &Ops) -> Result<Vec<Selected>> {
     let set = shape_set(sel.shapes_dir.as_deref())?;
+    let globs = Globs::new(&sel.globs)?;
     let mut found = Merged::default();
     let mut from_set = |set: &ShapeSet| {
         for op in ops {
-            op.cases(set)
+            let cases = op.cases(set);
+            globs
+                .of_dtypes(*op, cases)
                 .into_iter()
                 .for_each(|c| merge(&mut found, Selected::new(c)));
         }
@@ -246,14 +206,13 @@ pub fn cases(sel: &Selection, ops: &Ops) -> Result<Vec<Selected>> {
         }
     }
     // Given sizes are for the operations that are named, so that their refusals are heard; for all where none is.
-    let globs = Globs::new(&sel.globs)?;
     let mut meant: Vec<&'static dyn Operation> = ops.to_vec();
-    if ops.iter().any(|op| globs.any(&[op.name()])) {
-        meant.retain(|op| globs.any(&[op.name()]));
+    if ops.iter().any(|op| globs.name(*op)) {
+        meant.retain(|op| globs.name(*op));
     }
     for arg in &sel.shape {
         if let ShapeArg::Dims(given) = arg {
-            given_dims(given, &meant)?
+            given_dims(given, &meant, &globs)?
                 .into_iter()
                 .for_each(|c| merge(&mut found, Selected::new(c)));
         }
@@ -303,12 +262,12 @@ fn shape_file(set: &ShapeSet, name: &str) -> Result<ShapeSet> {
     )
 }
 
-fn given_dims(given: &[(String, u64)], ops: &Ops) -> Result<Vec<Case>> {
+fn given_dims(given: &[(String, u64)], ops: &Ops, globs: &Globs) -> Result<Vec<Case>> {
     let mut refusals = Vec::new();
     let mut cases = Vec::new();
     for op in ops {
         match op.custom_case(given) {
-            Ok(case) => cases.push(case),
+            Ok(case) => cases.extend(globs.of_dtypes(*op, vec![case])),
             Err(e) => refusals.push(format!("{}: {e}", op.name())),
         }
     }

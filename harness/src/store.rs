@@ -46,7 +46,7 @@ pub fn load(path: &Path) -> Result<Vec<Record>> {
 
 /// The hash that this build's kernel for a record's config and architecture has; `None` where this build has no such image.
 pub fn current_hash(r: &Record) -> Option<String> {
-    let op = host::ops::by_name(&r.op)?;
+    let op = host::ops::of_record(&r.op)?;
     let config = op.configs().into_iter().find(|c| c.id == r.config)?;
     let image = IMAGES
         .iter()

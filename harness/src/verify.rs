@@ -1,26 +1,30 @@
 //! `harness verify`: random cases, weighted to the edges of shapes and values; tuned kernels, plain kernel, CPU reference and
-//! simulator must agree to the byte.
+//! simulator must agree to the byte. Configs that no case has reached are named: nothing was shown of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use host::op::{Case, Operation, Order};
+use host::op::{Case, Operation, Order, typed};
 use serde::Serialize;
 
 use crate::cli::VerifyArgs;
 use crate::drive::{Driver, Fate};
 use crate::exit::{Exit, usage};
+use crate::globs::Globs;
 use crate::provenance::{provenance, shell_line};
-use crate::select::Globs;
 use crate::sweep::progress;
 use crate::table::{Format, Table, print};
 use crate::worker::protocol::{Outcome, Request, VerifyJob};
 
 /// On a GPU, every so manyth case is compared with the simulator too: it is slower by orders of magnitude.
 const SIMULATOR_SHARE: u64 = 8;
+/// Unless it costs the simulator more than so much ([`Operation::simulated_work`]): some seconds.
+const SIMULATOR_WORK: u64 = 100_000_000;
 /// So many findings are printed in full; the rest are in the table's counts and in the JSON.
 const SHOWN: usize = 20;
+/// So many cases are drawn at most for one of a wanted dtype.
+const MOST_DRAWN: u64 = 64;
 
 /// What became of one implementation over all cases.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -54,6 +58,8 @@ struct Report<'a> {
     commit: &'a str,
     dirty: bool,
     configs: &'a BTreeMap<String, Tally>,
+    /// Configs that no case reached.
+    unreached: &'a BTreeSet<String>,
     findings: &'a [Finding],
 }
 
@@ -69,17 +75,24 @@ pub fn command(args: &VerifyArgs) -> Result<Exit> {
         device: driver.spec().to_string(),
         simulator: driver.opened().simulator,
         tallies: BTreeMap::new(),
+        unreached: BTreeSet::new(),
         findings: Vec::new(),
         cases: 0,
     };
     let started = Instant::now();
-    for (op, configs) in &chosen {
-        let wanted: Vec<(u64, Case)> = cases(*op, args);
+    for chosen in &chosen {
+        let op = chosen.op;
+        let wanted = cases(chosen, args);
+        if args.case.is_none() {
+            let reached = |id: &String| wanted.iter().any(|(_, case)| op.admits(case, id).is_ok());
+            let missed = chosen.configs.iter().filter(|id| !reached(id));
+            run.unreached.extend(missed.map(|id| chosen.shown(id)));
+        }
         let bar = progress(wanted.len() as u64);
         bar.set_message(op.name());
         for (index, case) in wanted {
             let before = run.findings.len();
-            run.case(&mut driver, *op, configs, index, &case)?;
+            run.case(&mut driver, chosen, index, &case)?;
             for f in run.findings.iter().take(SHOWN).skip(before) {
                 let Finding {
                     what,
@@ -99,47 +112,91 @@ pub fn command(args: &VerifyArgs) -> Result<Exit> {
     run.finish(driver.opened().name.as_str(), started.elapsed())
 }
 
-/// The operations and config ids that the globs mean.
-type Chosen = Vec<(&'static dyn Operation, Vec<String>)>;
+/// What the globs mean of one operation.
+struct Chosen {
+    op: &'static dyn Operation,
+    /// The dtypes of its cases; all of them where it is empty.
+    dtypes: Vec<&'static str>,
+    /// Config ids.
+    configs: Vec<String>,
+}
 
-fn choose(globs: &[String]) -> Result<Chosen> {
+impl Chosen {
+    /// A config's name in tables: `plain` is every operation's, the others' ids are their own.
+    fn shown(&self, id: &str) -> String {
+        if self.op.configs().iter().any(|c| c.plain) {
+            format!("{} {id}", self.op.name())
+        } else {
+            id.into()
+        }
+    }
+
+    fn takes(&self, case: &Case) -> bool {
+        self.dtypes.is_empty() || self.dtypes.contains(&case.dtype.as_str())
+    }
+}
+
+/// Patterns for operations (`gemm`), for operations with cases of one dtype (`gemm_bf16`), and for configs.
+fn choose(globs: &[String]) -> Result<Vec<Chosen>> {
+    let ops = host::ops::all();
     let (mut for_ops, mut for_configs) = (Vec::new(), Vec::new());
     for pattern in globs {
         let one = Globs::new(std::slice::from_ref(pattern))?;
-        if host::ops::all().iter().any(|op| one.any(&[op.name()])) {
-            for_ops.push(pattern.clone());
-        } else if host::ops::all()
-            .iter()
-            .any(|op| op.configs().iter().any(|c| one.any(&[&c.id])))
-        {
+        let named = |op: &&dyn Operation| one.any(&[op.name()]) || !dtypes(*op, &one).is_empty();
+        if ops.iter().any(|op| named(&*op)) {
+            for_ops.push(one);
+        } else if ops.iter().any(|op| op.configs().iter().any(|c| one.any(&[&c.id]))) {
             for_configs.push(pattern.clone());
         } else {
             bail!("`{pattern}` matches no operation and no config; `harness list configs` shows them");
         }
     }
-    let (for_ops, for_configs) = (Globs::new(&for_ops)?, Globs::new(&for_configs)?);
-    let mut chosen = Chosen::new();
-    for op in host::ops::all().iter().filter(|op| for_ops.any(&[op.name()])) {
-        let ids: Vec<String> = op
-            .configs()
-            .into_iter()
-            .map(|c| c.id)
-            .filter(|id| for_configs.any(&[id]))
-            .collect();
-        if !ids.is_empty() {
-            chosen.push((*op, ids));
+    let for_configs = Globs::new(&for_configs)?;
+    let mut chosen = Vec::new();
+    for op in ops {
+        let whole = for_ops.is_empty() || for_ops.iter().any(|one| one.any(&[op.name()]));
+        let of_dtypes: Vec<_> = for_ops.iter().flat_map(|one| dtypes(*op, one)).collect();
+        let ids = op.configs().into_iter().map(|c| c.id);
+        let configs: Vec<String> = ids.filter(|id| for_configs.any(&[id])).collect();
+        if (whole || !of_dtypes.is_empty()) && !configs.is_empty() {
+            chosen.push(Chosen {
+                op: *op,
+                dtypes: if whole { Vec::new() } else { of_dtypes },
+                configs,
+            });
         }
     }
     Ok(chosen)
 }
 
-fn cases(op: &dyn Operation, args: &VerifyArgs) -> Vec<(u64, Case)> {
-    let count = args.case.map_or(args.cases, |i| i.saturating_add(1));
-    let all = op.random_cases(args.seed, usize::try_from(count).unwrap_or(usize::MAX));
-    let numbered = (0u64..).zip(all);
-    numbered
-        .filter(|(i, _)| args.case.is_none_or(|only| only == *i))
-        .collect()
+/// The dtypes that a pattern names together with an operation.
+fn dtypes(op: &dyn Operation, globs: &Globs) -> Vec<&'static str> {
+    let all = op.dtypes().iter().copied();
+    all.filter(|dtype| globs.any(&[typed(op.name(), dtype)])).collect()
+}
+
+/// The cases that are meant, with their numbers in the seed's sequence: of the wanted dtypes, as many as are asked for.
+fn cases(chosen: &Chosen, args: &VerifyArgs) -> Vec<(u64, Case)> {
+    let drawn = |count: u64| {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        (0u64..).zip(chosen.op.random_cases(args.seed, count))
+    };
+    if let Some(only) = args.case {
+        return drawn(only.saturating_add(1)).filter(|(i, _)| *i == only).collect();
+    }
+    let wanted = usize::try_from(args.cases).unwrap_or(usize::MAX);
+    let mut count = args.cases;
+    loop {
+        let found: Vec<_> = drawn(count)
+            .filter(|(_, case)| chosen.takes(case))
+            .take(wanted)
+            .collect();
+        // A dtype that is never drawn must not be waited for.
+        if found.len() == wanted || count >= args.cases.saturating_mul(MOST_DRAWN) {
+            return found;
+        }
+        count = count.saturating_mul(2);
+    }
 }
 
 struct Run<'a> {
@@ -147,22 +204,19 @@ struct Run<'a> {
     device: String,
     simulator: bool,
     tallies: BTreeMap<String, Tally>,
+    unreached: BTreeSet<String>,
     findings: Vec<Finding>,
     cases: u64,
 }
 
 impl Run<'_> {
-    fn case(
-        &mut self,
-        driver: &mut Driver,
-        op: &dyn Operation,
-        configs: &[String],
-        index: u64,
-        case: &Case,
-    ) -> Result<()> {
+    fn case(&mut self, driver: &mut Driver, chosen: &Chosen, index: u64, case: &Case) -> Result<()> {
         self.cases += 1;
-        let admitted: Vec<String> = configs.iter().filter(|c| op.admits(case, c).is_ok()).cloned().collect();
-        let with_simulator = !self.simulator && (index.is_multiple_of(SIMULATOR_SHARE) || self.args.case.is_some());
+        let op = chosen.op;
+        let admitted = chosen.configs.iter().filter(|c| op.admits(case, c).is_ok());
+        let admitted: Vec<String> = admitted.cloned().collect();
+        let its_turn = index.is_multiple_of(SIMULATOR_SHARE) && op.simulated_work(case) <= SIMULATOR_WORK;
+        let with_simulator = !self.simulator && (its_turn || self.args.case.is_some());
         let request = |configs: &[String]| {
             Request::Verify(VerifyJob {
                 case: case.clone(),
@@ -179,18 +233,12 @@ impl Run<'_> {
             heard.push((id.to_string(), fate));
             Ok(())
         })?;
-        // `plain` is every operation's; the others' ids are their own.
-        let prefix = if known.iter().any(|c| c.plain) {
-            format!("{} ", op.name())
-        } else {
-            String::new()
-        };
         for (id, fate) in heard {
             let canonical = known
                 .iter()
                 .find(|c| c.id == id)
                 .is_none_or(|c| c.order == Order::Canonical);
-            let tally = self.tallies.entry(format!("{prefix}{id}")).or_default();
+            let tally = self.tallies.entry(chosen.shown(&id)).or_default();
             let (what, message) = match fate {
                 Fate::Checked(Outcome::Held { .. }) | Fate::Timed(_) => {
                     *(if canonical {
@@ -254,8 +302,15 @@ impl Run<'_> {
             "{} cases, seed {}, on {device}: {} comparisons byte-equal, {} wrong, {} failed",
             self.cases, self.args.seed, sum.byte_equal, sum.wrong, sum.failed
         );
+        let unreached = match self.unreached.len() {
+            0 => String::new(),
+            _ => {
+                let names: Vec<&str> = self.unreached.iter().map(String::as_str).collect();
+                format!("no case reached: {}\n", names.join(", "))
+            }
+        };
         if !on_stdout {
-            print(&format!("{}{verdict}\n", table.render(Format::Text)))?;
+            print(&format!("{}{unreached}{verdict}\n", table.render(Format::Text)))?;
         }
         eprintln!("took {:.1} s", took.as_secs_f64());
         if let Some(path) = &self.args.json {
@@ -269,6 +324,7 @@ impl Run<'_> {
                 commit,
                 dirty,
                 configs: &self.tallies,
+                unreached: &self.unreached,
                 findings: &self.findings,
             };
             let text = serde_json::to_string_pretty(&report)? + "\n";

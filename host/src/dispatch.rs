@@ -15,6 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::op::{Case, ConfigInfo, Operation, Order};
+use crate::ops;
 pub use crate::results::Mode;
 use crate::results::{Kind, TunedTable};
 
@@ -201,7 +202,13 @@ fn list(refused: &[Refusal]) -> String {
         .collect()
 }
 
-/// Chooses the config for a case. `arch`: that of the image that serves the GPU, as records have it (`sm_90a`); `sm_count`: its
+/// What a call's addresses say of a config, by its id: the reason where they do not suit it ([`crate::op::call::Call::takes`]).
+pub type Takes<'a> = &'a dyn Fn(&str) -> Result<(), String>;
+
+/// A case without addresses, or whose addresses suit every config.
+pub const ANY_ADDRESS: Takes<'static> = &|_| Ok(());
+
+/// Chooses the config for a case at addresses of which `takes` knows. `arch`: that of the image that serves the GPU, as records have it (`sm_90a`); `sm_count`: its
 /// multiprocessors, for the rule of thumb. [`Dispatcher`] knows both.
 ///
 /// # Errors
@@ -209,17 +216,26 @@ fn list(refused: &[Refusal]) -> String {
 pub fn choose(
     op: &dyn Operation,
     case: &Case,
+    takes: Takes,
     mode: Mode,
     arch: &str,
     sm_count: u32,
     table: &dyn TunedLookup,
 ) -> Result<Choice, NoConfig> {
-    let (usable, mut refused) = sort_out(op, case, mode);
+    let (usable, mut refused) = sort_out(op, case, takes, mode);
     let find = |id: &str| usable.iter().find(|info| info.id == id);
 
     let (dims, n_tok) = case.shape();
     let mut picked = None;
-    for candidate in table.candidates(op.name(), arch, &dims, n_tok, mode) {
+    // Another dtype than the one that shape files mean has winners of its own, or else that one's.
+    let typed = ops::record_name(case);
+    let mut candidates = table.candidates(&typed, arch, &dims, n_tok, mode);
+    if typed != op.name() {
+        candidates.extend(table.candidates(op.name(), arch, &dims, n_tok, mode));
+        // Stable: of equally near ones its own stay first.
+        candidates.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+    }
+    for candidate in candidates {
         let Candidate {
             config,
             shape,
@@ -273,11 +289,11 @@ pub fn choose(
 }
 
 /// The configs that may run, and the others with their reasons.
-pub fn sort_out(op: &dyn Operation, case: &Case, mode: Mode) -> (Vec<ConfigInfo>, Vec<Refusal>) {
+pub fn sort_out(op: &dyn Operation, case: &Case, takes: Takes, mode: Mode) -> (Vec<ConfigInfo>, Vec<Refusal>) {
     let (mut usable, mut refused) = (Vec::new(), Vec::new());
     for info in op.configs() {
         let verdict = if admits(mode, info.order) {
-            op.admits(case, &info.id)
+            op.admits(case, &info.id).and_then(|()| takes(&info.id))
         } else {
             Err("not in the canonical order, and the mode is strict".to_string())
         };

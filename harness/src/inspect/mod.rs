@@ -10,7 +10,7 @@ use host::op::ConfigInfo;
 
 use crate::cli::InspectArgs;
 use crate::exit::{Exit, usage};
-use crate::select::Globs;
+use crate::globs::Globs;
 use crate::sweep::write;
 use crate::table::{Table, print};
 use occupancy::{Limits, occupancy};

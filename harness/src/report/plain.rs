@@ -20,7 +20,7 @@ type Row = ([String; 3], Vec<String>);
 /// Whether a record is of a plain kernel, in whichever of its forms (`plain`, `fused`): those have tables of their own. A tuned
 /// kernel has an image of its own.
 pub fn is_plain(r: &Record) -> bool {
-    let configs = host::ops::by_name(&r.op).map_or_else(Vec::new, |op| op.configs());
+    let configs = host::ops::of_record(&r.op).map_or_else(Vec::new, |op| op.configs());
     let family = |id: &str| configs.iter().find(|c| c.id == id).map(|c| c.family);
     r.config == PLAIN || family(PLAIN).is_some_and(|plain| family(&r.config) == Some(plain))
 }

@@ -92,7 +92,7 @@ impl Context {
             commit: provenance.commit.clone(),
             dirty: provenance.dirty,
             command: self.command(plan, config),
-            op: plan.selected.case.op.clone(),
+            op: host::ops::record_name(&plan.selected.case),
             shape: shape(&plan.selected.case),
             config: config.id.clone(),
             order: config.order.to_string(),

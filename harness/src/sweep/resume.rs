@@ -48,9 +48,12 @@ impl Finished {
     /// The record that makes a run unnecessary: same kernel, and no less of the case compared than would be now.
     pub fn get(&self, plan: &CasePlan, slice: &Slice, config: &ConfigInfo, opened: &Opened) -> Option<&Record> {
         let shape = shape(&plan.selected.case);
-        let r = self
-            .by_key
-            .get(&key(&plan.selected.case.op, &shape.dims, shape.n_tok, &config.id))?;
+        let r = self.by_key.get(&key(
+            &host::ops::record_name(&plan.selected.case),
+            &shape.dims,
+            shape.n_tok,
+            &config.id,
+        ))?;
         let same_kernel = hash_of(r) == Some(kernel_hash(opened, config).as_str());
         // No smaller a share of the case than would be compared now. A GPU runs the whole, and a sample of it is drawn anew
         // alike; wrong bytes are wrong however few were compared.

@@ -7,12 +7,14 @@ use host::op::{Compared, ConfigInfo, Expected, Mismatch, Operation, Order, Prepa
 use super::child::{Emit, exit_if, operation};
 use super::plant::{self, Planted};
 use super::protocol::{Event, Outcome, Phase, VerifyJob};
-use super::sweep_job::{check_all, first_bad, held, reference_name, references};
+use super::sweep_job::{References, check_all, check_run, first_bad, held, reference_name, references};
 
 /// The plain kernel's name among the configs of a case.
 pub const PLAIN: &str = "plain kernel";
 /// The name of a tuned kernel run on the simulator beside the GPU.
 pub const SIMULATOR: &str = "simulator";
+/// On the simulator, every so manyth case of a config is replayed from a graph.
+const REPLAY_SHARE: u64 = 8;
 /// What a part of a case is compared with: its bytes in the whole.
 const WHOLE: &str = "the whole";
 
@@ -43,7 +45,8 @@ pub fn run(device: &Device, job: &VerifyJob, emit: Emit) -> Result<()> {
         }
     }
     let stream = device.stream()?;
-    for config in &chosen {
+    let simulator = device.info().is_simulator;
+    for (position, config) in chosen.iter().enumerate() {
         emit(Event::Start {
             config: config.id.clone(),
             phase: Phase::Check,
@@ -66,18 +69,48 @@ pub fn run(device: &Device, job: &VerifyJob, emit: Emit) -> Result<()> {
         }
         let right = matches!(outcome, Outcome::Held { .. });
         // First: the verdict on the config itself ends its turn.
+        let mut lost = false;
         if right {
             alone(&mut prepared, &config.id, &stream, emit)?;
+            // A replay costs the simulator as much as the launch did: each config has its turn.
+            if !simulator || (job.index + position as u64).is_multiple_of(REPLAY_SHARE) {
+                lost = replayed(device, &mut prepared, config, &stream, &against, emit)?;
+            }
         }
         emit(Event::Checked {
             config: config.id.clone(),
             outcome,
         })?;
+        exit_if(lost);
     }
     if job.with_simulator {
         on_simulator(op, &mut prepared, job, &chosen, emit)?;
     }
     Ok(())
+}
+
+/// A graph of the launch, replayed once: an event `CONFIG, graph replay`. Whether the device is lost.
+fn replayed(
+    device: &Device,
+    prepared: &mut Planted,
+    config: &ConfigInfo,
+    stream: &Stream,
+    against: &References,
+    emit: Emit,
+) -> Result<bool> {
+    let graph = device.capture_of(stream, || prepared.launch(&config.id, stream, 0));
+    let (outcome, lost) = match graph {
+        Ok(graph) => check_run(device, prepared, config, against, |_| Ok(graph.launch(stream)?)),
+        Err(error) => {
+            let message = format!("capture: {error}");
+            (Outcome::Failed { message }, false)
+        }
+    };
+    emit(Event::Checked {
+        config: format!("{}, graph replay", config.id),
+        outcome,
+    })?;
+    Ok(lost)
 }
 
 /// Parts of the case by themselves: an event for each kind of part, `CONFIG, row alone`.

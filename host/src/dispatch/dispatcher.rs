@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Choice, NoConfig, TunedLookup, Untuned, choose};
+use super::{ANY_ADDRESS, Choice, NoConfig, Takes, TunedLookup, Untuned, choose};
 use crate::device::{DeviceInfo, image};
 use crate::op::{Case, Operation};
+use crate::ops;
 use crate::results::{Mode, TunedError, TunedTable};
 
 /// Chooses configs for one device in one mode. Each shape is decided once; the decisions are kept with their reasons.
@@ -14,8 +15,17 @@ pub struct Dispatcher {
     arch: String,
     sm_count: u32,
     table: Box<dyn TunedLookup + Send + Sync>,
-    /// By operation and dimensions.
-    chosen: Mutex<BTreeMap<(String, String), Arc<Choice>>>,
+    chosen: Mutex<BTreeMap<Key, Arc<Choice>>>,
+}
+
+/// What a choice depends on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    /// The operation, with its dtype where that is not the usual one.
+    op: String,
+    dims: String,
+    /// Configs that the addresses do not suit.
+    unsuited: Vec<String>,
 }
 
 impl Dispatcher {
@@ -52,7 +62,22 @@ impl Dispatcher {
     /// # Errors
     /// [`NoConfig`] when no config takes the case in this mode.
     pub fn choose(&self, op: &dyn Operation, case: &Case) -> Result<Arc<Choice>, NoConfig> {
-        let key = (op.name().to_string(), case.dims_text());
+        self.choose_at(op, case, ANY_ADDRESS)
+    }
+
+    /// The config for a case whose tensors have addresses: configs that those do not suit are refused, and it is decided anew
+    /// where other configs are refused than before.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::choose`].
+    pub fn choose_at(&self, op: &dyn Operation, case: &Case, takes: Takes) -> Result<Arc<Choice>, NoConfig> {
+        let unsuited = op.configs().into_iter().map(|config| config.id);
+        let unsuited = unsuited.filter(|id| takes(id).is_err()).collect();
+        let key = Key {
+            op: ops::record_name(case),
+            dims: case.dims_text(),
+            unsuited,
+        };
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(choice) = chosen.get(&key) {
             return Ok(choice.clone());
@@ -61,7 +86,15 @@ impl Dispatcher {
         // for the same architectures.
         let family = op.configs().first().map_or("", |config| config.family);
         let arch = image::serving(&self.arch, family).map_or(self.arch.as_str(), |image| image.arch);
-        let choice = Arc::new(choose(op, case, self.mode, arch, self.sm_count, self.table.as_ref())?);
+        let choice = Arc::new(choose(
+            op,
+            case,
+            takes,
+            self.mode,
+            arch,
+            self.sm_count,
+            self.table.as_ref(),
+        )?);
         tracing::info!("{choice}");
         chosen.insert(key, choice.clone());
         Ok(choice)

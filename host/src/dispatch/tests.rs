@@ -94,7 +94,7 @@ fn case(n: u64) -> Case {
 }
 
 fn pick(n: u64, mode: Mode, table: &dyn TunedLookup) -> Choice {
-    choose(&Toy, &case(n), mode, "sm_90a", 132, table).unwrap()
+    choose(&Toy, &case(n), ANY_ADDRESS, mode, "sm_90a", 132, table).unwrap()
 }
 
 #[test]
@@ -154,8 +154,31 @@ fn nothing_tuned_is_the_rule_of_thumb_and_other_gpus_count_for_nothing() {
     assert_eq!(pick(63, Mode::Strict, &Untuned).config, "narrow");
     assert_eq!(pick(64, Mode::Fast, &Untuned).config, "split");
     let table = Table(vec![(64, "narrow")]);
-    let elsewhere = choose(&Toy, &case(64), Mode::Strict, "sm_120", 170, &table).unwrap();
+    let elsewhere = choose(&Toy, &case(64), ANY_ADDRESS, Mode::Strict, "sm_120", 170, &table).unwrap();
     assert_eq!(elsewhere.reason, Reason::Heuristic);
+}
+
+/// Addresses that do not suit a config: the next is taken, the reason is recorded, and other addresses get another choice.
+#[test]
+fn addresses_refuse_configs_too() {
+    let odd: Takes = &|config| match config {
+        "wide" => Err("x is at 0x2, no multiple of 16".into()),
+        _ => Ok(()),
+    };
+    let table = Table(vec![(64, "wide"), (16, "narrow")]);
+    let choice = choose(&Toy, &case(64), odd, Mode::Strict, "sm_90a", 132, &table).unwrap();
+    assert_eq!(choice.config, "narrow");
+    let refused = choice.refused.iter().find(|r| r.config == "wide").unwrap();
+    assert_eq!(refused.reason, "x is at 0x2, no multiple of 16");
+
+    let device = Device::simt_with(crate::device::SimtOptions::default());
+    let dispatcher = Dispatcher::with_table(device.info(), Mode::Strict, Untuned);
+    let at = |takes: Takes| dispatcher.choose_at(&Toy, &case(64), takes).unwrap();
+    assert_eq!(at(ANY_ADDRESS).config, "wide");
+    assert_eq!(at(odd).config, "narrow");
+    assert!(std::sync::Arc::ptr_eq(&at(odd), &at(odd)));
+    assert_eq!(dispatcher.choose(&Toy, &case(64)).unwrap().config, "wide");
+    assert_eq!(dispatcher.choices().len(), 2);
 }
 
 #[test]
@@ -172,7 +195,7 @@ fn a_config_that_is_gone_is_passed_over_and_named() {
 
 #[test]
 fn no_config_at_all_is_an_error_with_every_reason() {
-    let error = choose(&Toy, &case(0), Mode::Strict, "sm_90a", 132, &Untuned).unwrap_err();
+    let error = choose(&Toy, &case(0), ANY_ADDRESS, Mode::Strict, "sm_90a", 132, &Untuned).unwrap_err();
     assert_eq!(error.refused.len(), 3);
     let text = error.to_string();
     assert!(

@@ -38,6 +38,16 @@ pub trait Call: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether a config takes the call's addresses (their alignment, say). What its dimensions decide is its operation's to say
+    /// ([`Operation::admits`]); a config that either refuses is never chosen, and a launch of it is an error.
+    ///
+    /// # Errors
+    /// The reason why not, with the address.
+    fn takes(&self, config: &str) -> Result<(), String> {
+        let _ = config;
+        Ok(())
+    }
+
     /// What a config of it moves and computes; none where nobody says.
     fn work(&self, config: &str, sm_count: u32) -> Option<Work> {
         self.operation()?.work(&self.case(), config, sm_count).ok()

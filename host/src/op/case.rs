@@ -97,6 +97,11 @@ impl FromStr for Values {
     }
 }
 
+/// An operation's name with a dtype: `gemm_bf16`.
+pub fn typed(op: &str, dtype: &str) -> String {
+    format!("{op}_{dtype}")
+}
+
 /// One problem of one operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Case {
@@ -125,6 +130,11 @@ impl Case {
             dtype: "f32".into(),
             values: Values::Normal,
         }
+    }
+
+    /// The operation's name with the dtype: `gemm_bf16`, by which command lines mean the cases of one dtype.
+    pub fn typed_op(&self) -> String {
+        typed(&self.op, &self.dtype)
     }
 
     /// The size of a dimension; `None` when the case has no such axis.
@@ -184,6 +194,7 @@ mod tests {
             &[("n", 4096), ("k", 2048), ("n_tok", 1)],
         );
         assert_eq!(case.id(), "q8_matmul/qwen3-8b/attn_q/n=4096,k=2048,n_tok=1");
+        assert_eq!(case.typed_op(), "q8_matmul_f32");
         assert_eq!(case.dim("k"), Some(2048));
         assert_eq!(case.dim("m"), None);
         let (dims, n_tok) = case.shape();

@@ -19,7 +19,7 @@ pub mod data;
 pub mod random;
 pub mod spec;
 
-pub use case::{Case, Values};
+pub use case::{Case, Values, typed};
 pub use check::{CheckError, Compared, Expected, Want, check, check_after, check_against, check_bytes, cpu_answer};
 pub use compare::{Mismatch, compare_bytes, compare_within};
 
@@ -148,6 +148,11 @@ pub trait Operation: Send + Sync {
 
     /// The dimensions, in the order of ids: what shape files and the command line may give.
     fn axes(&self) -> &'static [spec::Axis];
+
+    /// The dtypes of the activations that it takes; the first is what shape files mean.
+    fn dtypes(&self) -> &'static [&'static str] {
+        &["f32"]
+    }
 
     /// Every tile config, in a stable order.
     fn configs(&self) -> Vec<ConfigInfo>;

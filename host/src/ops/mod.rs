@@ -18,8 +18,8 @@ pub mod sample;
 pub mod silu_mul;
 pub mod to_bf16;
 
-use crate::op::Operation;
 use crate::op::spec::Described;
+use crate::op::{Case, Operation, typed};
 
 /// Every operation there is, in the order of lists.
 pub fn all() -> &'static [&'static dyn Operation] {
@@ -55,6 +55,22 @@ pub fn all() -> &'static [&'static dyn Operation] {
 /// An operation by its name.
 pub fn by_name(name: &str) -> Option<&'static dyn Operation> {
     all().iter().copied().find(|op| op.name() == name)
+}
+
+/// The name under which records and tuned tables have a case: its operation's, with the dtype where that is not the one that shape
+/// files mean (`gemm`, `gemm_f16`).
+pub fn record_name(case: &Case) -> String {
+    let first = by_name(&case.op).and_then(|op| op.dtypes().first());
+    match first {
+        Some(first) if *first != case.dtype => case.typed_op(),
+        _ => case.op.clone(),
+    }
+}
+
+/// The operation of a record's name ([`record_name`]).
+pub fn of_record(name: &str) -> Option<&'static dyn Operation> {
+    let typed_as = |op: &&dyn Operation| op.dtypes().iter().any(|dtype| typed(op.name(), dtype) == name);
+    by_name(name).or_else(|| all().iter().copied().find(typed_as))
 }
 
 #[cfg(test)]

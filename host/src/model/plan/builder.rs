@@ -91,7 +91,10 @@ impl<'a> Builder<'a> {
         let (config, choice) = match (call.only(), call.operation()) {
             (Some(only), _) => (only.config.to_string(), None),
             (None, Some(operation)) => {
-                let choice = self.context.dispatcher.choose(operation, &case)?;
+                let choice = self
+                    .context
+                    .dispatcher
+                    .choose_at(operation, &case, &|config| call.takes(config))?;
                 (choice.config.clone(), Some(choice))
             }
             (None, None) => (crate::op::spec::PLAIN.to_string(), None),

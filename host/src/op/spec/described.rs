@@ -91,6 +91,10 @@ impl<S: Spec> Operation for Described<S> {
         S::AXES
     }
 
+    fn dtypes(&self) -> &'static [&'static str] {
+        S::DTYPES
+    }
+
     fn configs(&self) -> Vec<ConfigInfo> {
         let info = |c: Config| ConfigInfo {
             plain: c.id == PLAIN,
@@ -169,7 +173,7 @@ impl<S: Spec> Operation for Described<S> {
     fn prepare(&self, device: &Device, case: &Case, seed: u64, copies: usize) -> Result<Box<dyn Prepared>, OpError> {
         let dims = Self::sizes(case)?;
         let problem = S::problem(&dims, case.values, &case.dtype, seed)?;
-        let configs = S::configs().into_iter().map(|c| c.id).collect();
+        let configs = S::configs().into_iter().map(|c| (c.id, c.order)).collect();
         Ok(Box::new(OnDevice::new(
             device,
             S::NAME,

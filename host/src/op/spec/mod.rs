@@ -13,6 +13,7 @@
 mod axis;
 mod bound;
 mod described;
+mod place;
 mod prepared;
 mod problem;
 mod tensor;

@@ -1,15 +1,15 @@
 //! A [`Problem`] on a device: buffers, poison, outputs, references.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::PLAIN;
-use super::bound::{Bound, Slot};
-use super::problem::{Answer, Problem, Same};
+use super::bound::Bound;
+use super::place::{bind, locate, offset, output, poison};
+use super::problem::{Alone, Answer, Problem, Same};
 use super::tensor::{Dtype, Role, Tensor};
-use crate::device::{Buffer, Device, Stream};
+use crate::device::{Device, Stream};
 use crate::op::random::Random;
-use crate::op::{AloneCheck, Case, OpError, Part, Prepared, Reference, compare_bytes};
+use crate::op::{AloneCheck, Case, OpError, Order, Part, Prepared, Reference, compare_bytes};
 
 /// A problem with the copies of its tensors.
 pub(super) struct OnDevice {
@@ -18,11 +18,25 @@ pub(super) struct OnDevice {
     case: Case,
     seed: u64,
     problem: Box<dyn Problem>,
-    configs: Vec<String>,
+    /// Every config, and the order it adds in.
+    configs: Vec<(String, Order)>,
     copies: Vec<Bound>,
     reference: Option<Kept>,
     plain: Option<Vec<u8>>,
+    /// The parts to be run by themselves: made once for all configs.
+    parts: Option<Vec<Lone>>,
 }
+
+/// A part of the problem with its tensors.
+struct Lone {
+    name: &'static str,
+    problem: Box<dyn Problem>,
+    same: Vec<Same>,
+    bound: Bound,
+}
+
+/// The check of a part that another config runs: level L3 where one of the two is for few rows and the other for many.
+const OTHER: &str = "part by another config";
 
 /// The CPU reference's answer in terms of the whole output.
 enum Kept {
@@ -37,7 +51,7 @@ impl OnDevice {
         case: &Case,
         seed: u64,
         problem: Box<dyn Problem>,
-        configs: Vec<String>,
+        configs: Vec<(String, Order)>,
         copies: usize,
     ) -> Result<Self, OpError> {
         let copies = bind(device, &problem.tensors(), copies.max(1))?;
@@ -51,6 +65,7 @@ impl OnDevice {
             copies,
             reference: None,
             plain: None,
+            parts: None,
         })
     }
 
@@ -64,6 +79,67 @@ impl OnDevice {
         poison(&self.problem.tensors(), self.copy(0)?)?;
         self.launch(config, stream, 0)?;
         self.output(0)
+    }
+
+    /// Runs a config on a part and compares with the same bytes of the whole's output.
+    fn part_check(
+        &self,
+        part: &Lone,
+        config: &str,
+        stream: &Stream,
+        whole: &[u8],
+        name: &'static str,
+    ) -> Result<AloneCheck, OpError> {
+        let (tensors, part_tensors) = (self.problem.tensors(), part.problem.tensors());
+        poison(&part_tensors, &part.bound)?;
+        part.problem.launch(&self.device, stream, config, &part.bound)?;
+        self.device.synchronize()?;
+        let alone = output(self.op, &part_tensors, &part.bound)?;
+        let (mut outcome, mut compared) = (Ok(()), 0);
+        for same in &part.same {
+            let cut = |tensors: &[Tensor], of: usize, at: usize| {
+                let start = offset(tensors, same.tensor)? + at;
+                (start + same.bytes <= of).then_some(start)
+            };
+            let (Some(start), Some(there)) = (
+                cut(&tensors, whole.len(), same.whole),
+                cut(&part_tensors, alone.len(), same.part),
+            ) else {
+                return Err(OpError::Binding(format!(
+                    "{}: '{}' names no {} bytes of {}",
+                    self.op, part.name, same.bytes, same.tensor
+                )));
+            };
+            compared += same.bytes;
+            let equal = compare_bytes(&whole[start..][..same.bytes], &alone[there..][..same.bytes]);
+            if let (Ok(()), Err(mut mismatch)) = (&outcome, equal) {
+                mismatch.index += start;
+                outcome = Err(mismatch.at(|byte| self.coords(byte)));
+            }
+        }
+        if compared == 0 && !whole.is_empty() {
+            return Err(OpError::Binding(format!(
+                "{}: '{}' compares nothing",
+                self.op, part.name
+            )));
+        }
+        Ok(AloneCheck {
+            name,
+            compared,
+            outcome,
+        })
+    }
+
+    /// A part and another config that takes it, both configs canonical: other ones for other seeds and configs.
+    fn other<'a>(&'a self, parts: &'a [Lone], config: &str, pick: Random) -> Option<(&'a Lone, &'a str)> {
+        let canonical = self.configs.iter().filter(|(_, order)| *order == Order::Canonical);
+        let ids: Vec<&str> = canonical.map(|(id, _)| id.as_str()).collect();
+        let at = ids.iter().position(|id| *id == config)?;
+        let part = &parts[pick.below(at as u64, parts.len() as u64) as usize];
+        let first = pick.below((ids.len() + at) as u64, ids.len() as u64) as usize;
+        let others = (0..ids.len()).map(|i| ids[(first + i) % ids.len()]);
+        let mut taking = others.filter(|id| *id != config && part.problem.admits(id).is_ok());
+        Some((part, taking.next()?))
     }
 
     /// An answer as bytes of the whole output.
@@ -127,7 +203,7 @@ impl Prepared for OnDevice {
     }
 
     fn launch(&self, config: &str, stream: &Stream, copy: usize) -> Result<(), OpError> {
-        if !self.configs.iter().any(|c| c == config) {
+        if !self.configs.iter().any(|(id, _)| id == config) {
             return Err(OpError::UnknownConfig {
                 op: self.op,
                 config: config.to_string(),
@@ -165,56 +241,25 @@ impl Prepared for OnDevice {
     }
 
     fn alone(&mut self, config: &str, stream: &Stream) -> Result<Vec<AloneCheck>, OpError> {
-        let parts = self.problem.alone(Random::new(self.seed, "alone"));
+        let pick = Random::new(self.seed, "alone");
+        if self.parts.is_none() {
+            self.parts = Some(lone(&self.device, self.problem.alone(pick))?);
+        }
+        let parts = self.parts.as_deref().unwrap_or_default();
         if parts.is_empty() {
             return Ok(Vec::new());
         }
         let whole = self.run(config, stream)?;
-        let tensors = self.problem.tensors();
-        let mut checks = Vec::with_capacity(parts.len());
-        for part in parts {
-            let part_tensors = part.problem.tensors();
-            let bound = bind(&self.device, &part_tensors, 1)?.remove(0);
-            poison(&part_tensors, &bound)?;
-            part.problem.launch(&self.device, stream, config, &bound)?;
-            self.device.synchronize()?;
-            let alone = output(self.op, &part_tensors, &bound)?;
-            let mut outcome = Ok(());
-            let mut compared = 0;
-            for same in &part.same {
-                let cut = |tensors: &[Tensor], bytes: &[u8], at: usize| {
-                    let start = offset(tensors, same.tensor)? + at;
-                    Some((start, bytes.get(start..start + same.bytes)?.to_vec()))
-                };
-                let range = |_: &Same| {
-                    format!(
-                        "{}: '{}' names no {} bytes of {}",
-                        self.op, part.name, same.bytes, same.tensor
-                    )
-                };
-                let (Some((start, wanted)), Some((_, got))) =
-                    (cut(&tensors, &whole, same.whole), cut(&part_tensors, &alone, same.part))
-                else {
-                    return Err(OpError::Binding(range(same)));
-                };
-                compared += same.bytes;
-                if let (Ok(()), Err(mut mismatch)) = (&outcome, compare_bytes(&wanted, &got)) {
-                    mismatch.index += start;
-                    outcome = Err(mismatch.at(|byte| self.coords(byte)));
-                }
+        let mut checks = Vec::with_capacity(parts.len() + 1);
+        for part in parts.iter().filter(|part| part.problem.admits(config).is_ok()) {
+            checks.push(self.part_check(part, config, stream, &whole, part.name)?);
+        }
+        if let Some((part, other)) = self.other(parts, config, pick) {
+            let mut check = self.part_check(part, other, stream, &whole, OTHER)?;
+            if let Err(mismatch) = &mut check.outcome {
+                mismatch.coords += &format!(" by {other}");
             }
-            if compared == 0 && !whole.is_empty() {
-                return Err(OpError::Binding(format!(
-                    "{}: '{}' compares nothing",
-                    self.op, part.name
-                )));
-            }
-            let name = part.name;
-            checks.push(AloneCheck {
-                name,
-                compared,
-                outcome,
-            });
+            checks.push(check);
         }
         Ok(checks)
     }
@@ -249,100 +294,16 @@ impl Prepared for OnDevice {
     }
 }
 
-/// Puts tensors on a device: one buffer for all copies of an input, one a copy for the others.
-fn bind(device: &Device, tensors: &[Tensor], copies: usize) -> Result<Vec<Bound>, OpError> {
-    for (i, t) in tensors.iter().enumerate() {
-        let wanted = match t.role {
-            Role::Scratch | Role::Output => 0,
-            Role::Weight | Role::Input | Role::InOut => t.len_bytes(),
-        };
-        let (name, got) = (t.name, t.data.len());
-        if got != wanted {
-            return Err(OpError::Binding(format!(
-                "tensor '{name}' has {got} bytes of data, and its shape {wanted}"
-            )));
-        }
-        if tensors[..i].iter().any(|other| other.name == name) {
-            return Err(OpError::Binding(format!("two tensors are called '{name}'")));
-        }
-    }
-    let place = |t: &Tensor, copy: usize| -> Result<Slot, OpError> {
-        let buffer = device.alloc(t.len_bytes(), &format!("{}{copy}", t.name))?;
-        if !t.data.is_empty() {
-            buffer.upload(t.data)?;
-        } else if !t.is_empty() {
-            buffer.poison()?;
-        }
-        Ok(Slot {
-            name: t.name,
-            dtype: t.dtype,
-            buffer: Arc::new(buffer),
+/// Puts parts on a device.
+fn lone(device: &Device, parts: Vec<Alone>) -> Result<Vec<Lone>, OpError> {
+    let place = |Alone { name, problem, same }| {
+        let bound = bind(device, &problem.tensors(), 1)?.remove(0);
+        Ok(Lone {
+            name,
+            problem,
+            same,
+            bound,
         })
     };
-    let mut bound: Vec<Bound> = Vec::with_capacity(copies);
-    for copy in 0..copies {
-        let mut slots = Vec::with_capacity(tensors.len());
-        for (i, t) in tensors.iter().enumerate() {
-            slots.push(match bound.first() {
-                Some(first) if t.role == Role::Input => first.slots[i].clone(),
-                _ => place(t, copy)?,
-            });
-        }
-        bound.push(Bound { slots });
-    }
-    Ok(bound)
-}
-
-/// Makes what the kernels write as good as never written, and sets back what they change.
-fn poison(tensors: &[Tensor], bound: &Bound) -> Result<(), OpError> {
-    for (t, slot) in tensors.iter().zip(&bound.slots).filter(|(t, _)| !t.is_empty()) {
-        match t.role {
-            Role::Weight | Role::Input => {}
-            Role::Scratch | Role::Output => slot.buffer.poison()?,
-            Role::InOut => slot.buffer.upload(t.data)?,
-        }
-    }
-    Ok(())
-}
-
-/// The bytes of the compared tensors, one after another. The device must be done.
-fn output(op: &'static str, tensors: &[Tensor], bound: &Bound) -> Result<Vec<u8>, OpError> {
-    let mut all: Vec<u8> = Vec::new();
-    for (t, slot) in tensors
-        .iter()
-        .zip(&bound.slots)
-        .filter(|(t, _)| t.role.compared() && !t.is_empty())
-    {
-        let buffer: &Buffer = &slot.buffer;
-        if let Some(byte) = buffer.first_unwritten() {
-            let coords = t.coords(byte);
-            return Err(OpError::Unwritten { op, coords });
-        }
-        all.extend(buffer.download_vec::<u8>(t.len_bytes())?);
-    }
-    Ok(all)
-}
-
-/// Where a compared tensor begins in the output.
-fn offset(tensors: &[Tensor], name: &str) -> Option<usize> {
-    let mut start = 0;
-    for t in tensors.iter().filter(|t| t.role.compared()) {
-        if t.name == name {
-            return Some(start);
-        }
-        start += t.len_bytes();
-    }
-    None
-}
-
-/// The compared tensor that a byte of the output is in, where it begins, and the byte's place in it.
-fn locate<'t, 'd>(tensors: &'t [Tensor<'d>], byte: usize) -> Option<(&'t Tensor<'d>, usize, usize)> {
-    let mut start = 0;
-    for t in tensors.iter().filter(|t| t.role.compared()) {
-        if byte < start + t.len_bytes() {
-            return Some((t, start, byte - start));
-        }
-        start += t.len_bytes();
-    }
-    None
+    parts.into_iter().map(place).collect()
 }

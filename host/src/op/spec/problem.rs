@@ -20,6 +20,15 @@ pub trait Problem: Send {
     /// The device's; [`OpError::UnknownConfig`].
     fn launch(&self, device: &Device, stream: &Stream, config: &str, tensors: &Bound) -> Result<(), OpError>;
 
+    /// Whether a config takes this problem: asked of the parts of a problem, which it may take though it takes not each of them.
+    ///
+    /// # Errors
+    /// The reason why not.
+    fn admits(&self, config: &str) -> Result<(), String> {
+        let _ = config;
+        Ok(())
+    }
+
     /// The CPU reference's answer: whole, or, where that would take over about two seconds of a core, a seeded sample of
     /// pieces (rows, elements).
     ///

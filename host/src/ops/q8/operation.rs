@@ -96,6 +96,10 @@ impl Operation for Q8MatmulOp {
         AXES
     }
 
+    fn dtypes(&self) -> &'static [&'static str] {
+        &["f32", "bf16"]
+    }
+
     fn configs(&self) -> Vec<ConfigInfo> {
         let info = |(id, entry): &(String, &'static Entry)| ConfigInfo {
             id: id.clone(),
