@@ -24,7 +24,7 @@
 //! | [`kernel`] | `#[kernel] pub unsafe fn`, slices as pointer and length | no generic kernels | `threads`, `min_blocks`, `archs`, `allow_local`; `&TensorMap`; on the host a typed `NAME::KERNEL` | |
 //! | [`thread`] | indices, dims, `index*`, `first`, `sync_threads*`, fences, `nanosleep` | vectors are [`UVec2`], [`UVec3`] | named barriers, programmatic dependent launch | |
 //! | [`warp`] | `lane_id`, `sync_warp`, `warp_shuffle_*`, `warp_vote_*`, `warp_match_*`, `warp_reduce` | | short forms for a full warp (`shuffle_xor`, `ballot`, ...), reductions in a fixed tree | `activemask` |
-//! | [`shared`] | [`shared_array!`], `dynamic_shared_mem` | a [`Shared`](shared::Shared) handle instead of a pointer | `cp.async`, `ldmatrix`, atomics on shared memory | |
+//! | [`shared`] | [`shared_array!`], `dynamic_shared_mem` | a [`Shared`](shared::Shared) handle instead of a pointer | `cp.async`, `ldmatrix`, `stmatrix`, atomics on shared memory | |
 //! | [`atomic`] | `AtomicF32` and the like | device scope only; one generic function an operation | integer types | block and system scope |
 //! | [`mem`] | | no allocator | loads and stores with cache hints | `malloc`, `CUDAAllocator` |
 //! | [`ptr`] | `AddressSpace`, the three conversions | | | |

@@ -1,4 +1,4 @@
-//! `ldmatrix` against plain loads, and the mistakes the simulator finds in it.
+//! `ldmatrix` and `stmatrix` against plain loads and stores, and the mistakes the simulator finds in them.
 
 mod common;
 
@@ -121,4 +121,109 @@ fn mistakes_are_found() {
         shared::ldmatrix_x1(Shared::at(if lane < 8 { lane * 16 } else { 0xffff_0001 }));
     });
     assert_eq!(one, Ok(()));
+}
+
+/// Stores matrices of the registers `[lane][register]` to rows `order[8i + j]`; the elements of all rows afterwards, 0 where none was
+/// stored.
+fn stored<const N: usize>(
+    registers: &[u32],
+    order: &[u32; 32],
+    schedule: Schedule,
+    store: impl Fn(Shared<u8>, [u32; N]) + Sync,
+) -> Vec<u16> {
+    let (x, at, y) = (
+        Buffer::new(registers),
+        Buffer::new(order),
+        Buffer::<u16>::unwritten(ROWS * 8),
+    );
+    let [px, pat, py] = [x.ptr() as usize, at.ptr() as usize, y.ptr() as usize];
+    run_body(1, 32, (ROWS * 16) as u32, schedule, || {
+        let lane = warp::lane_id();
+        // SAFETY: the buffers have 32 * N, 32 and ROWS * 8 elements.
+        unsafe {
+            let elements = || (lane..(ROWS * 8) as u32).step_by(32);
+            elements().for_each(|i| shared::dynamic::<u16>().add(i).store(0));
+            warp::sync();
+            let row = mem::load((pat as *const u32).add(lane as usize));
+            let own = core::array::from_fn(|i| mem::load((px as *const u32).add(lane as usize * N + i)));
+            store(shared::dynamic::<u8>().add(row * 16), own);
+            warp::sync();
+            elements()
+                .for_each(|i| mem::store((py as *mut u16).add(i as usize), shared::dynamic::<u16>().add(i).load()));
+        }
+    })
+    .unwrap();
+    y.read()
+}
+
+/// Every form on random elements, to rows in random order: by the definition, one element after the other.
+#[test]
+fn every_form_stores_the_elements_of_plain_matrices() {
+    let mut random = Random(2);
+    let registers: Vec<u32> = (0..32 * 4).map(|_| random.u32()).collect();
+    let mut rows: Vec<u32> = (0..ROWS as u32).collect();
+    for i in (1..ROWS).rev() {
+        rows.swap(i, random.u32() as usize % (i + 1));
+    }
+    let order: [u32; 32] = rows[..32].try_into().unwrap();
+    let want = |n: usize, transposed: bool| {
+        let mut elements = vec![0; ROWS * 8];
+        for (i, row, column) in (0..n).flat_map(|i| (0..64).map(move |e| (i, e / 8, e % 8))) {
+            let (g, pair) = if transposed { (column, row) } else { (row, column) };
+            let register = registers[(4 * g + pair / 2) * n + i];
+            elements[order[8 * i + row] as usize * 8 + column] = (register >> (16 * (pair % 2))) as u16;
+        }
+        elements
+    };
+    for schedule in SCHEDULES {
+        assert_eq!(
+            stored(&registers, &order, schedule, shared::stmatrix_x1),
+            want(1, false)
+        );
+        assert_eq!(
+            stored(&registers, &order, schedule, shared::stmatrix_x2),
+            want(2, false)
+        );
+        assert_eq!(
+            stored(&registers, &order, schedule, shared::stmatrix_x4),
+            want(4, false)
+        );
+        assert_eq!(
+            stored(&registers, &order, schedule, shared::stmatrix_x1_trans),
+            want(1, true)
+        );
+        assert_eq!(
+            stored(&registers, &order, schedule, shared::stmatrix_x2_trans),
+            want(2, true)
+        );
+        assert_eq!(
+            stored(&registers, &order, schedule, shared::stmatrix_x4_trans),
+            want(4, true)
+        );
+    }
+}
+
+#[test]
+fn mistakes_of_stores_are_found() {
+    let outcome = |threads: u32, row: fn(u32) -> u32, read: bool| {
+        run_body(1, threads, 1024, Schedule::InOrder, || {
+            let lane = thread::thread_idx_x();
+            shared::stmatrix_x4(shared::dynamic::<u8>().add(row(lane)), [lane; 4]);
+            if read {
+                shared::dynamic::<u32>().add(lane * 4).load();
+            }
+        })
+        .map_err(|e| e.kind)
+    };
+    assert_eq!(outcome(32, |lane| lane * 16, false), Ok(()));
+    // A lane that reads what others write, before or after they do.
+    let raced = outcome(32, |lane| lane * 16, true).unwrap_err();
+    assert!(
+        matches!(raced, ErrorKind::SharedRace | ErrorKind::Uninitialized),
+        "{raced:?}"
+    );
+    assert_eq!(outcome(32, |lane| lane / 2 * 16, false), Err(ErrorKind::SharedRace));
+    assert_eq!(outcome(32, |lane| lane * 16 + 8, false), Err(ErrorKind::Misaligned));
+    assert_eq!(outcome(32, |lane| lane * 16 + 1008, false), Err(ErrorKind::OutOfBounds));
+    assert_eq!(outcome(16, |lane| lane * 16, false), Err(ErrorKind::PartialWarp));
 }
