@@ -23,6 +23,7 @@ pub mod gdn_decode;
 pub mod gdn_gates;
 pub mod gdn_prefill;
 pub mod gemm;
+pub mod gemm_hopper;
 pub mod gemm_skinny;
 pub mod kv_append;
 mod logits;

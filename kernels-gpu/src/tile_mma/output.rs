@@ -96,6 +96,24 @@ impl Output {
         }
     }
 
+    /// Stores the values of one column in two rows below each other; rows from `rows` on are left out.
+    ///
+    /// # Safety
+    /// As [`Self::store`]; the column exists.
+    #[inline(always)]
+    pub unsafe fn store_column<E: Element>(&self, column: u32, row: u32, rows: u32, acc: [f32; 2]) {
+        let at = row as usize * self.n as usize + column as usize;
+        // SAFETY: the rows and the column exist.
+        unsafe {
+            if row < rows {
+                self.store_one::<E>(at, column, acc[0]);
+            }
+            if row + 1 < rows {
+                self.store_one::<E>(at + self.n as usize, column, acc[1]);
+            }
+        }
+    }
+
     /// Two values at element `at`, from column `column` on.
     ///
     /// # Safety

@@ -86,7 +86,9 @@ impl Barrier {
         arrive_on_copies() = "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [{}];", mbarrier_arrive_on_copies();
     }
 
-    /// Arrives once at the barrier of the same address in block `cta` of the cluster.
+    /// Arrives once at the barrier of the same address in block `cta` of the cluster: for signals that a place may be written again.
+    /// It releases at the block's scope, without the fence of the whole GPU that the cluster's scope takes (which cost a matrix product
+    /// a third of its speed on an H200); data that this thread wrote for the other block is another matter.
     #[inline(always)]
     #[track_caller]
     pub fn arrive_at(self, cta: u32) {
@@ -95,7 +97,7 @@ impl Barrier {
                 // SAFETY: a barrier at this address in each block of the cluster (the type's rule).
                 unsafe {
                     core::arch::asm!("{{ .reg .b32 there; mapa.shared::cluster.u32 there, {}, {}; \
-                         mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }}",
+                         mbarrier.arrive.shared::cluster.b64 _, [there]; }}",
                         in(reg32) self.at.addr(), in(reg32) cta, options(nostack, preserves_flags));
                 }
             }
@@ -192,6 +194,15 @@ impl<const N: u32> Stage<N> {
             self.index = 0;
             self.phase ^= 1;
         }
+    }
+
+    /// On by `stages` stages, as many [`Stage::advance`]s.
+    #[inline(always)]
+    pub const fn skip(&mut self, stages: u32) {
+        let to = self.index + stages % N;
+        let rounds = stages / N + if to >= N { 1 } else { 0 };
+        self.index = if to >= N { to - N } else { to };
+        self.phase ^= rounds & 1;
     }
 }
 

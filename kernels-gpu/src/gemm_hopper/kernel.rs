@@ -1,0 +1,361 @@
+//! The kernel itself, for any [`Tiles`]: roles, barriers, epilogue. The module's page says what the operands are.
+//!
+//! # Roles and barriers
+//! A block is `WARPGROUPS` consumers (warps 0 to 4 WARPGROUPS - 1) and one producer warp, of which one thread works. A ring of `STAGES`
+//! stages holds 64 k of the tile's rows of P and of Q each, as the copy engine writes them with the 128-byte swizzle.
+//! `full[s]`: the producer arrives and expects the stage's bytes. `empty[s]`: one arrival of each consumer warp, in every block of the
+//! cluster that gets bytes from here. Blocks of a cluster have different tiles of one side and the same tile of the other; of that
+//! one each copies its part to all of them.
+//!
+//! Blocks stay for several tiles (the grid is what fits on the device). In ping-pong every warpgroup has tiles of its own, and one
+//! multiplies while the other stores; else the warpgroups share a tile's rows.
+
+use cuda_std::cluster;
+use cuda_std::mbarrier::{self, Barriers, Stage};
+use cuda_std::shared::{self, Shared};
+use cuda_std::tma::{self, Hint, TensorMap};
+use cuda_std::wgmma::{self, Accumulator, Descriptor, Land, Multiply, Swizzle};
+use cuda_std::{thread, warp};
+
+use super::order::{Order, Place};
+use crate::tile_mma::{Bf16, Element, F16, Output};
+use crate::unroll::unroll;
+
+/// k of a slab: one row of the swizzle.
+pub const BK: u32 = 64;
+/// Bytes of a row of a slab.
+pub(super) const ROW: u32 = 2 * BK;
+/// Columns that go out with one store.
+pub const STORE_COLUMNS: u32 = 64;
+/// Bytes of one store: 64 rows of 64 columns.
+pub(super) const STORE_BYTES: u32 = 64 * 2 * STORE_COLUMNS;
+
+/// Types of operands that `wgmma` takes.
+pub trait Operand: Element {
+    /// Its name there.
+    type Format: wgmma::Format;
+}
+impl Operand for Bf16 {
+    type Format = wgmma::Bf16;
+}
+impl Operand for F16 {
+    type Format = wgmma::F16;
+}
+
+/// A tile of P rows by Q rows and how it is worked on: a warpgroup has `MW` times 64 rows of P and 2 `R` rows of Q.
+#[derive(Clone, Copy)]
+pub struct Tiles<
+    const MW: usize,
+    const R: usize,
+    const WARPGROUPS: u32,
+    const STAGES: u32,
+    const SLABS: u32,
+    const CLUSTER: u32,
+    const MODE: u32,
+>;
+
+/// Bits of `MODE`: each warpgroup has a tile of its own.
+pub const PING_PONG: u32 = 1;
+/// P are the weights, Q the tokens (else the other way round).
+pub const SWAPPED: u32 = 2;
+/// Blocks of a cluster share P's tile (else Q's).
+pub const SHARE_P: u32 = 4;
+
+impl<
+    const MW: usize,
+    const R: usize,
+    const WARPGROUPS: u32,
+    const STAGES: u32,
+    const SLABS: u32,
+    const CLUSTER: u32,
+    const MODE: u32,
+> Tiles<MW, R, WARPGROUPS, STAGES, SLABS, CLUSTER, MODE>
+{
+    /// P's rows of a tile.
+    pub const BP: u32 = 64 * MW as u32 * if MODE & PING_PONG != 0 { 1 } else { WARPGROUPS };
+    /// Q's rows of a tile.
+    pub const BQ: u32 = 2 * R as u32;
+    /// Bytes of a slab: P's rows, then Q's.
+    const P_BYTES: u32 = Self::BP * ROW;
+    const SLAB_BYTES: u32 = Self::P_BYTES + Self::BQ * ROW;
+    /// Bytes of a stage.
+    pub(super) const STAGE_BYTES: u32 = SLABS * Self::SLAB_BYTES;
+    /// Whether 16-bit outputs go out through shared memory: tiles of whole stores.
+    pub const STAGED: bool = MODE & SWAPPED == 0 && Self::BQ.is_multiple_of(STORE_COLUMNS);
+    const STAGING_BYTES: u32 = if Self::STAGED { 2 * WARPGROUPS * STORE_BYTES } else { 0 };
+    /// Whether P are the weights.
+    pub const SWAPS: bool = MODE & SWAPPED != 0;
+    /// Threads of a block.
+    pub const THREADS: u32 = if WARPGROUPS == 1 { 160 } else { 128 * WARPGROUPS + 128 };
+    /// Dynamic shared memory of a block in bytes.
+    pub const SHARED_BYTES: u32 = STAGES * Self::STAGE_BYTES + Self::STAGING_BYTES + 2 * Barriers::<STAGES>::BYTES;
+    /// P's rows of one copy.
+    pub const P_BOX: u32 = if MODE & SHARE_P != 0 {
+        Self::BP / CLUSTER
+    } else {
+        Self::BP
+    };
+    /// Q's rows of one copy.
+    pub const Q_BOX: u32 = if MODE & SHARE_P != 0 {
+        Self::BQ
+    } else {
+        Self::BQ / CLUSTER
+    };
+}
+
+/// The parameters as launched.
+#[derive(Clone, Copy)]
+pub struct Args<'a> {
+    /// P, in copies of `P_BOX` rows of [`BK`] elements.
+    pub p: &'a TensorMap,
+    /// Q, in copies of `Q_BOX` rows.
+    pub q: &'a TensorMap,
+    /// y, in copies of 64 rows of [`STORE_COLUMNS`]; looked at where `staged`.
+    pub y: &'a TensorMap,
+    /// y, bias, residual.
+    pub out: Output,
+    /// Rows of P and of Q.
+    pub rows: [u32; 2],
+    /// Columns of both.
+    pub k: u32,
+    /// Whether outputs go out by tensor copies.
+    pub staged: bool,
+}
+
+impl<
+    const MW: usize,
+    const R: usize,
+    const WARPGROUPS: u32,
+    const STAGES: u32,
+    const SLABS: u32,
+    const CLUSTER: u32,
+    const MODE: u32,
+> Tiles<MW, R, WARPGROUPS, STAGES, SLABS, CLUSTER, MODE>
+{
+    /// # Safety
+    /// The tensors and maps are those of the module's page; grid, cluster and shared memory those of the tile.
+    #[inline(always)]
+    pub unsafe fn run<E: Operand>(args: Args<'_>)
+    where
+        Accumulator<f32, R>: Multiply<E::Format> + Land,
+    {
+        let base = shared::dynamic::<u8>();
+        let barriers = base.add(STAGES * Self::STAGE_BYTES + Self::STAGING_BYTES).cast::<u64>();
+        let (full, empty) = (
+            Barriers::<STAGES>::at(barriers),
+            Barriers::<STAGES>::at(barriers.add(STAGES)),
+        );
+        // From lane 0, so that the compiler knows the roles' branches to be the same for a warp.
+        let warp = warp::shuffle_idx(thread::thread_idx_x() / 32, 0);
+        let producer = warp >= 4 * WARPGROUPS;
+        if warp == 4 * WARPGROUPS && warp::lane_id() == 0 {
+            full.init_all(1);
+            let consumers = if MODE & PING_PONG != 0 { 1 } else { WARPGROUPS };
+            empty.init_all(4 * consumers * CLUSTER);
+            mbarrier::fence_init();
+            tma::prefetch(args.p);
+            tma::prefetch(args.q);
+        }
+        Self::meet();
+        thread::wait_for_prerequisites();
+        let order = Order::new::<CLUSTER>(args.rows, [Self::BP, Self::BQ], MODE & SHARE_P != 0);
+        if producer {
+            if WARPGROUPS > 1 {
+                thread::set_max_registers_dec::<40>();
+            }
+            if warp == 4 * WARPGROUPS && warp::lane_id() == 0 {
+                // SAFETY: the caller's promise.
+                unsafe { Self::produce(args, order, base, full, empty) };
+            }
+            // SAFETY: the whole warp is here.
+            unsafe { warp::sync_warp(u32::MAX) };
+        } else {
+            if WARPGROUPS > 1 {
+                thread::set_max_registers_inc::<232>();
+            }
+            // SAFETY: the caller's promise.
+            unsafe { Self::consume::<E>(args, order, base, full, empty, warp) };
+        }
+        // Others may still copy to this block's shared memory, or arrive at its barriers.
+        if CLUSTER > 1 {
+            cluster::sync();
+        }
+    }
+
+    /// All threads of all blocks that share barriers.
+    #[inline(always)]
+    fn meet() {
+        if CLUSTER > 1 {
+            cluster::sync();
+        } else {
+            thread::sync_threads();
+        }
+    }
+
+    /// Copies stage after stage of the block's tiles.
+    ///
+    /// # Safety
+    /// As [`Tiles::run`].
+    #[inline(always)]
+    unsafe fn produce(args: Args<'_>, order: Order, base: Shared<u8>, full: Barriers<STAGES>, empty: Barriers<STAGES>) {
+        let all = ((1u32 << CLUSTER) - 1) as u16;
+        let rank = if CLUSTER > 1 { cluster::rank() } else { 0 };
+        let mut stage = Stage::<STAGES>::first();
+        let mut turn = 0;
+        while let Some(Place { p, q }) = order.place(turn) {
+            let mut k = 0;
+            while k < args.k {
+                empty.get(stage.index).wait(stage.phase ^ 1);
+                let filled = full.get(stage.index);
+                filled.arrive_expect(Self::STAGE_BYTES);
+                let mut to = base.add(stage.index * Self::STAGE_BYTES);
+                let mut slab = 0;
+                while slab < SLABS {
+                    let at = (k + slab * BK) as i32;
+                    // SAFETY: the stage is empty, and its rows have these sizes; the maps are the caller's matter.
+                    unsafe {
+                        if CLUSTER > 1 && MODE & SHARE_P != 0 {
+                            let first = rank * Self::P_BOX;
+                            let part = to.add(first * ROW);
+                            tma::load_multicast(part, args.p, [at, (p + first) as i32], filled, all, Hint::Normal);
+                        } else {
+                            tma::load(to, args.p, [at, p as i32], filled, Hint::Normal);
+                        }
+                        let columns = to.add(Self::P_BYTES);
+                        if CLUSTER > 1 && MODE & SHARE_P == 0 {
+                            let first = rank * Self::Q_BOX;
+                            let part = columns.add(first * ROW);
+                            tma::load_multicast(part, args.q, [at, (q + first) as i32], filled, all, Hint::Normal);
+                        } else {
+                            tma::load(columns, args.q, [at, q as i32], filled, Hint::Normal);
+                        }
+                    }
+                    to = to.add(Self::SLAB_BYTES);
+                    slab += 1;
+                }
+                stage.advance();
+                k += SLABS * BK;
+            }
+            turn += 1;
+        }
+    }
+
+    /// Multiplies and stores the tiles of a warpgroup.
+    ///
+    /// # Safety
+    /// As [`Tiles::run`].
+    #[inline(always)]
+    unsafe fn consume<E: Operand>(
+        args: Args<'_>,
+        order: Order,
+        base: Shared<u8>,
+        full: Barriers<STAGES>,
+        empty: Barriers<STAGES>,
+        warp: u32,
+    ) where
+        Accumulator<f32, R>: Multiply<E::Format> + Land,
+    {
+        let warpgroup = warp / 4;
+        let ping_pong = MODE & PING_PONG != 0;
+        // The warpgroup's rows of the tile.
+        let first_row = if ping_pong { 0 } else { warpgroup * 64 * MW as u32 };
+        let lane = warp::lane_id();
+        let release = |stage: u32| {
+            if CLUSTER == 1 {
+                if lane == 0 {
+                    empty.get(stage).arrive();
+                }
+            } else if lane < CLUSTER {
+                empty.get(stage).arrive_at(lane);
+            }
+        };
+        let mut stage = Stage::<STAGES>::first();
+        // The other warpgroup's stages in ping-pong.
+        let others = args.k.div_ceil(SLABS * BK);
+        let mut turn = 0;
+        if ping_pong && warpgroup == 1 {
+            stage.skip(others);
+            turn = 1;
+        }
+        while let Some(Place { p, q }) = order.place(turn) {
+            if ping_pong && turn > 0 {
+                // The ring is the other's until it has read its last stage: a stage's parity says no more than one round.
+                thread::barrier_sync_id(Self::turn_of(warpgroup), 256);
+            }
+            let mut sums = [Accumulator::<f32, R>::zero(); MW];
+            let mut previous = stage.index;
+            let mut k = 0;
+            // At least once, k being at least 1: a way around the loop would bring registers to the wait that no product made.
+            loop {
+                full.get(stage.index).wait(stage.phase);
+                let tile = base.add(stage.index * Self::STAGE_BYTES);
+                wgmma::fence();
+                unroll!(slab < 4 => {
+                    if (slab as u32) < SLABS {
+                        let tile = tile.add(slab as u32 * Self::SLAB_BYTES);
+                        let rows = Descriptor::k_major(tile.add(first_row * ROW), Swizzle::B128);
+                        let columns = Descriptor::k_major(tile.add(Self::P_BYTES), Swizzle::B128);
+                        unroll!(step < 4 => {
+                            let step_bytes = 32 * step as u32;
+                            unroll!(i < 2 => {
+                                if i < MW {
+                                    let rows = rows.advance(i as u32 * 64 * ROW + step_bytes);
+                                    sums[i % MW].issue(rows, columns.advance(step_bytes), true);
+                                }
+                            });
+                        });
+                    }
+                });
+                wgmma::commit();
+                // All but the products just issued are over: the stage before is read.
+                wgmma::wait::<1>();
+                if k > 0 {
+                    release(previous);
+                }
+                previous = stage.index;
+                stage.advance();
+                k += SLABS * BK;
+                if k >= args.k {
+                    break;
+                }
+            }
+            unroll!(i < 2 => {
+                if i < MW {
+                    sums[i % MW].wait::<0>();
+                }
+            });
+            release(previous);
+            if ping_pong && order.has(turn + 1) {
+                thread::barrier_arrive_id(Self::turn_of((warpgroup + 1) % 2), 256);
+            }
+            unroll!(i < 2 => {
+                if i < MW {
+                    let row = p + first_row + 64 * i as u32;
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        if Self::STAGED && args.staged {
+                            Self::store_staged::<E>(args.y, sums[i % MW].values(), [row, q], base, warp);
+                        } else {
+                            Self::store_direct::<E>(args, sums[i % MW].values(), [row, q], warp);
+                        }
+                    }
+                }
+            });
+            if ping_pong {
+                stage.skip(others);
+            }
+            turn += if ping_pong { 2 } else { 1 };
+        }
+        if Self::STAGED && thread::thread_idx_x().is_multiple_of(128) {
+            // Shared memory must outlive the stores.
+            tma::wait_read::<0>();
+        }
+    }
+
+    /// The named barrier at which a warpgroup gets its turn in ping-pong.
+    #[inline(always)]
+    fn turn_of(warpgroup: u32) -> u32 {
+        const { assert!(MODE & PING_PONG == 0 || WARPGROUPS == 2, "two warpgroups take turns") };
+        1 + WARPGROUPS + warpgroup
+    }
+}

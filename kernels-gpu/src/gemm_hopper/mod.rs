@@ -1,0 +1,132 @@
+//! gemm on Hopper: y`[m][n]` = sum over k of a`[m][k]` w`[n][k]`, plus bias and residual, by the copy engine and `wgmma`.
+//!
+//! | tensor | shape | dtype |
+//! | --- | --- | --- |
+//! | a | `[m][k]`, rows of a multiple of 16 bytes, at a multiple of 16 | bf16 or f16 |
+//! | w | `[n][k]`, likewise | the same |
+//! | bias | `[n]` or null | the same |
+//! | residual | `[m][n]` or null | the same; may be y itself |
+//! | y | `[m][n]` | the same, or f32 (then without residual) |
+//!
+//! *Canonical order*: docs/numerics.md, Matrix products: one chain of k16 steps over all of K from +0, then bias, rounding, residual.
+//! wgmma's step is mma.sync's (docs/tensor-cores.md), a step of zeros changes nothing, and factors commute: every config gives the bytes of
+//! [`crate::gemm`].
+//!
+//! *Operands*: the rows of P become the 64 rows of a product, those of Q its columns: P is a and Q is w, or the other way round (`swap`)
+//! where few tokens meet many weights. A tile is `bp` rows of P by `bq` rows of Q; copies of rows outside of a tensor are zeros, and stores
+//! leave them out: no buffer is padded. Tensor maps come as parameters: nothing of a launch lives elsewhere, and graphs keep it.
+//!
+//! *Roles and barriers*: [`kernel`]. Configs and what they take: [`CONFIGS`](config::CONFIGS).
+//!
+//! # Versions
+//! Ratios are cuBLAS's time over this kernel's in the same run on an H200, bf16.
+//!
+//! | version | what | measured |
+//! | --- | --- | --- |
+//! | 1 | 128 x 256, two consumer warpgroups, four stages, persistent | 0.93 at 4096^3, 0.86 at 2048 x 12288 x 2048 |
+//! | 2 | the release of a stage across a cluster without a fence of the cluster's scope | clusters from 0.63 to 0.93 |
+//! | 3 | rounding and staging without bias and residual in a path of its own (they took 40 instructions a pair of outputs) | 1.02 and 1.01 |
+
+pub mod kernel;
+pub mod order;
+mod store;
+
+/// Bit of a kernel's flags: y is f32.
+pub const OUT_F32: u32 = 1;
+/// Bit of a kernel's flags: y goes out by tensor copies (16 bits, neither bias nor residual, n a multiple of 8, y at a multiple of 16).
+pub const STAGED: u32 = 2;
+
+/// Every tile, a line each: its kernels for bf16 and f16, the config's id, threads of a block, blocks an SM, and the parameters of
+/// [`kernel::Tiles`]. `$then!` makes something of the lines.
+macro_rules! tiles {
+    ($then:ident) => {
+        $then! {
+            // Many rows.
+            hopper_bf16_a, hopper_f16_a, "hopper_bm128_bn256_bk64_s4", 384, 1, [1, 128, 2, 4, 1, 1, 0];
+            hopper_bf16_b, hopper_f16_b, "hopper_bm128_bn256_bk64_s4_c2", 384, 1, [1, 128, 2, 4, 1, 2, 0];
+            hopper_bf16_c, hopper_f16_c, "hopper_bm256_bn128_bk64_s4_c2", 384, 1, [2, 64, 2, 4, 1, 2, 4];
+            hopper_bf16_d, hopper_f16_d, "hopper_bm128_bn192_bk64_s4", 384, 1, [1, 96, 2, 4, 1, 1, 0];
+            hopper_bf16_e, hopper_f16_e, "hopper_bm128_bn128_bk64_s6_pp", 384, 1, [2, 64, 2, 6, 1, 1, 1];
+            hopper_bf16_f, hopper_f16_f, "hopper_bm128_bn128_bk64_s6", 384, 1, [1, 64, 2, 6, 1, 1, 0];
+            // Where those would leave SMs without work.
+            hopper_bf16_g, hopper_f16_g, "hopper_bm64_bn256_bk64_s5", 160, 1, [1, 128, 1, 5, 1, 1, 0];
+            hopper_bf16_h, hopper_f16_h, "hopper_bm64_bn192_bk64_s6", 160, 1, [1, 96, 1, 6, 1, 1, 0];
+            hopper_bf16_i, hopper_f16_i, "hopper_bm64_bn128_bk128_s4", 160, 1, [1, 64, 1, 4, 2, 1, 0];
+            hopper_bf16_j, hopper_f16_j, "hopper_bm64_bn64_bk128_s6", 160, 1, [1, 32, 1, 6, 2, 1, 0];
+            // Few tokens: the weights are P, and streamed once.
+            hopper_bf16_k, hopper_f16_k, "hopper_bm8_bn64_bk256_s5", 160, 1, [1, 4, 1, 5, 4, 1, 2];
+            hopper_bf16_l, hopper_f16_l, "hopper_bm16_bn64_bk256_s4", 160, 1, [1, 8, 1, 4, 4, 1, 2];
+            hopper_bf16_m, hopper_f16_m, "hopper_bm32_bn64_bk256_s4", 160, 1, [1, 16, 1, 4, 4, 1, 2];
+            hopper_bf16_n, hopper_f16_n, "hopper_bm32_bn64_bk256_s4_c2", 160, 1, [1, 16, 1, 4, 4, 2, 2];
+            // Few weights: they are P, and the blocks of a cluster share them.
+            hopper_bf16_o, hopper_f16_o, "hopper_bm16_bn64_bk256_s5_c4", 160, 1, [1, 8, 1, 5, 4, 4, 6];
+        }
+    };
+}
+/// The kernel of a tile for one dtype.
+macro_rules! kernel_of {
+    ($element:ty, $name:ident, $threads:literal, $blocks:literal, [$($param:literal),*]) => {
+        /// The product for one dtype and tile; see the module for its parameters.
+        ///
+        /// # Safety
+        /// The tensors and their maps must be those of the module's table; grid, cluster and shared memory are those of the config.
+        #[kernel(threads = $threads, min_blocks = $blocks, archs = "sm_90a")]
+        pub unsafe fn $name(
+            p: &TensorMap,
+            q: &TensorMap,
+            y_map: &TensorMap,
+            bias: *const u16,
+            residual: *const u16,
+            y: *mut u8,
+            m: u32,
+            n: u32,
+            k: u32,
+            flags: u32,
+        ) {
+            type T = Tiles<$($param),*>;
+            const { assert!(T::THREADS == $threads, "the launch bound is the tile's number of threads") };
+            let out = Output { y, f32: flags & OUT_F32 != 0, bias, residual, scale: Scale::None, n };
+            let rows = if T::SWAPS { [n, m] } else { [m, n] };
+            let staged = flags & STAGED != 0;
+            // SAFETY: the caller's promise.
+            unsafe { T::run::<$element>(Args { p, q, y: y_map, out, rows, k, staged }) };
+        }
+    };
+}
+
+/// Kernels of bf16. Each dtype has a module of its own, so that they are assembled side by side.
+pub mod gemm_hopper_bf16 {
+    use super::kernel::{Args, Tiles};
+    use super::{OUT_F32, STAGED};
+    use crate::tile_mma::{Bf16, Output, Scale};
+    use cuda_std::kernel;
+    use cuda_std::tma::TensorMap;
+
+    macro_rules! kernels {
+        ($($bf16:ident, $f16:ident, $id:literal, $threads:literal, $blocks:literal, $params:tt;)*) => {
+            $(kernel_of! { Bf16, $bf16, $threads, $blocks, $params })*
+        };
+    }
+    tiles! { kernels }
+}
+
+/// Kernels of f16.
+pub mod gemm_hopper_f16 {
+    use super::kernel::{Args, Tiles};
+    use super::{OUT_F32, STAGED};
+    use crate::tile_mma::{F16, Output, Scale};
+    use cuda_std::kernel;
+    use cuda_std::tma::TensorMap;
+
+    macro_rules! kernels {
+        ($($bf16:ident, $f16:ident, $id:literal, $threads:literal, $blocks:literal, $params:tt;)*) => {
+            $(kernel_of! { F16, $f16, $threads, $blocks, $params })*
+        };
+    }
+    tiles! { kernels }
+}
+
+#[cfg(not(target_arch = "nvptx64"))]
+pub mod config;
+#[cfg(not(target_arch = "nvptx64"))]
+pub use config::{Args, CONFIGS, Config, Entry};

@@ -1,0 +1,93 @@
+//! The end of a tile: from accumulators to y.
+
+use cuda_std::shared::Shared;
+use cuda_std::tma::{self, TensorMap};
+use cuda_std::{proxy, thread, warp};
+
+use super::kernel::{Args, Operand, ROW, STORE_BYTES, STORE_COLUMNS, SWAPPED, Tiles};
+use crate::unroll::unroll;
+
+impl<
+    const MW: usize,
+    const R: usize,
+    const WARPGROUPS: u32,
+    const STAGES: u32,
+    const SLABS: u32,
+    const CLUSTER: u32,
+    const MODE: u32,
+> Tiles<MW, R, WARPGROUPS, STAGES, SLABS, CLUSTER, MODE>
+{
+    /// Stores a warpgroup's 64 rows, rounded, through shared memory: 64 columns at a time, two rooms by turns.
+    ///
+    /// # Safety
+    /// As [`Tiles::run`]; n is a multiple of 8, y of 16 bits and without bias and residual.
+    #[inline(always)]
+    pub(super) unsafe fn store_staged<E: Operand>(
+        y: &TensorMap,
+        sums: &[f32; R],
+        [row, column]: [u32; 2],
+        base: Shared<u8>,
+        warp: u32,
+    ) {
+        let (warpgroup, lane) = (warp / 4, warp::lane_id());
+        let (g, t) = (lane / 4, lane % 4);
+        let rooms = base.add(STAGES * Self::STAGE_BYTES + warpgroup * 2 * STORE_BYTES);
+        let leader = thread::thread_idx_x().is_multiple_of(128);
+        // This thread's first row in the room, whose pieces of 16 bytes are swizzled as the map has it.
+        let mine = rooms.add((16 * (warp % 4) + g) * ROW + 4 * t);
+        unroll!(part < 4 => {
+            if (part as u32) < Self::BQ / STORE_COLUMNS {
+                let room = (part as u32 % 2) * STORE_BYTES;
+                if leader {
+                    tma::wait_read::<1>();
+                }
+                thread::barrier_sync_id(1 + warpgroup, 128);
+                unroll!(j < 8 => {
+                    let at = (part * 8 + j) * 4;
+                    let place = mine.add(room + ((j as u32) ^ g) * 16);
+                    place.cast().store(E::round_pair([sums[at % R], sums[(at + 1) % R]]));
+                    place.add(8 * ROW).cast().store(E::round_pair([sums[(at + 2) % R], sums[(at + 3) % R]]));
+                });
+                proxy::fence_async();
+                thread::barrier_sync_id(1 + warpgroup, 128);
+                if leader {
+                    let first = column + part as u32 * STORE_COLUMNS;
+                    // SAFETY: the room is written and fenced by all; what is outside of y is not stored.
+                    unsafe { tma::store(y, [first as i32, row as i32], rooms.add(room)) };
+                    tma::commit();
+                }
+            }
+        });
+    }
+
+    /// Stores a warpgroup's 64 rows from registers.
+    ///
+    /// # Safety
+    /// As [`Tiles::run`].
+    #[inline(always)]
+    pub(super) unsafe fn store_direct<E: Operand>(args: Args<'_>, sums: &[f32; R], [row, column]: [u32; 2], warp: u32) {
+        let lane = warp::lane_id();
+        let (g, t) = (lane / 4, lane % 4);
+        let row = row + 16 * (warp % 4) + g;
+        unroll!(j < 32 => {
+            if (j as u32) < Self::BQ / 8 {
+                let column = column + 8 * j as u32 + 2 * t;
+                let mut half = 0;
+                while half < 2 {
+                    let (row, at) = (row + 8 * half as u32, (4 * j + 2 * half) % R);
+                    if row < args.rows[0] {
+                        // SAFETY: the row exists; columns beyond the last are left out.
+                        unsafe {
+                            if MODE & SWAPPED != 0 {
+                                args.out.store_column::<E>(row, column, args.rows[1], [sums[at], sums[at + 1]]);
+                            } else {
+                                args.out.store_two::<E>(row as usize, column, [sums[at], sums[at + 1]]);
+                            }
+                        }
+                    }
+                    half += 1;
+                }
+            }
+        });
+    }
+}
