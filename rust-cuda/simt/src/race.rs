@@ -169,6 +169,17 @@ impl Races {
             warp: warp as u8,
         };
         let me = Me { clocks, access };
+        let result = self.touch_all(&me, (addr, len), touch);
+        if let Err((at, _)) = &result
+            && touch == Touch::Issue
+        {
+            // The copy does not set off: nothing of it is pending.
+            self.forget_pending(addr, at - addr);
+        }
+        result
+    }
+
+    fn touch_all(&mut self, me: &Me<'_>, (addr, len): (u32, u32), touch: Touch) -> Result<(), (u32, Trouble)> {
         let end = addr + len;
         let mut a = addr;
         while a < end {
@@ -178,14 +189,14 @@ impl Races {
             let block = self.block;
             let split = self.cell(Range::Words, word as usize).split == block;
             if whole && !split {
-                self.touch_cell(&me, Range::Words, word as usize, touch)
+                self.touch_cell(me, Range::Words, word as usize, touch)
                     .map_err(|t| (a, t))?;
             } else {
                 if !split {
                     self.split(word as usize);
                 }
                 for b in a..stop {
-                    self.touch_cell(&me, Range::Bytes, b as usize, touch)
+                    self.touch_cell(me, Range::Bytes, b as usize, touch)
                         .map_err(|t| (b, t))?;
                 }
             }
