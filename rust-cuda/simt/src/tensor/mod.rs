@@ -285,10 +285,10 @@ fn infinite(factors: &[(Number, Number)], c: Number) -> f32 {
 /// is normal there.
 #[inline(always)]
 fn truncate(sum: f64, exponent: i32) -> f32 {
-    let x = sum * f64::from_bits(((exponent + 1023) as u64) << 52);
+    let x = sum * f64::from_bits((exponent.wrapping_add(1023) as u64) << 52);
     let nearest = x as f32;
     // One step back where the nearest one lies beyond, but to the largest finite one only from below 2^128.
     let beyond = f64::from(nearest).abs() > x.abs() && x.abs() < 2f64.powi(128);
     // + 0.0 makes +0 of a -0, to which a negative sum may have been truncated.
-    f32::from_bits(nearest.to_bits() - u32::from(beyond)) + 0.0
+    f32::from_bits(nearest.to_bits().wrapping_sub(u32::from(beyond))) + 0.0
 }

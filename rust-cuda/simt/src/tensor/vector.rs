@@ -119,7 +119,8 @@ fn rows<const P: usize>(core: TensorCore, format: Format, a: &[[u16; 16]], b: &[
     }
 }
 
-/// A fused step of 8 outputs, with the products from k = `first` on. Sums of at most 8 addends stay within 32 bits.
+/// A fused step of 8 outputs, with the products from k = `first` on. Sums of at most 8 addends stay within 32 bits. Wrapping
+/// operations throughout: nothing wraps, and checks for it would keep debug builds from using vectors.
 #[inline(always)]
 fn step<const P: usize>(core: TensorCore, row: &Row, columns: &Columns, first: usize, c: &[f32; 8]) -> [f32; 8] {
     let (mut e, mut addend) = ([core.exponent_floor; 8], [0i32; 8]);
@@ -128,13 +129,14 @@ fn step<const P: usize>(core: TensorCore, row: &Row, columns: &Columns, first: u
         let bits = c[n].to_bits() as i32;
         let field = bits >> 23 & 0xff;
         let magnitude = (bits & 0x7f_ffff) | if field != 0 { 0x80_0000 } else { 0 };
-        c_exponent[n] = field.max(1) - 127;
-        addend[n] = magnitude << (core.fraction_bits - 23);
+        c_exponent[n] = field.max(1).wrapping_sub(127);
+        addend[n] = magnitude.wrapping_shl(core.fraction_bits.wrapping_sub(23));
         e[n] = e[n].max(if magnitude != 0 { c_exponent[n] } else { NO_EXPONENT });
     }
-    for k in first..first + P {
+    for k in 0..P {
+        let (_, exponent, _) = row[first + k];
         for n in 0..8 {
-            e[n] = e[n].max(row[k].1 + columns.exponent[k][n]);
+            e[n] = e[n].max(exponent.wrapping_add(columns.exponent[first + k][n]));
         }
     }
     let half = P.div_ceil(2);
@@ -142,11 +144,11 @@ fn step<const P: usize>(core: TensorCore, row: &Row, columns: &Columns, first: u
     let high = sums(row, columns, first + half..first + P, &e);
     let mut d = [0.0; 8];
     for n in 0..8 {
-        let below = (e[n] - c_exponent[n]).clamp(0, 31) as u32;
+        let below = e[n].wrapping_sub(c_exponent[n]).clamp(0, 31) as u32;
         let sign = c[n].to_bits() as i32 >> 31;
-        let units = ((addend[n] as u32 >> below) as i32 ^ sign) - sign;
+        let units = ((addend[n] as u32).wrapping_shr(below) as i32 ^ sign).wrapping_sub(sign);
         let sum = f64::from(low[n]) + f64::from(high[n]) + f64::from(units);
-        d[n] = truncate(sum, e[n] - core.fraction_bits as i32);
+        d[n] = truncate(sum, e[n].wrapping_sub(core.fraction_bits as i32));
     }
     d
 }
@@ -154,14 +156,15 @@ fn step<const P: usize>(core: TensorCore, row: &Row, columns: &Columns, first: u
 /// The sums of at most 8 products of each output, in units of 2^(E - F).
 #[inline(always)]
 fn sums(row: &Row, columns: &Columns, range: std::ops::Range<usize>, e: &[i32; 8]) -> [i32; 8] {
-    let mut sums = [0; 8];
+    let mut sums = [0i32; 8];
     for k in range {
         let (magnitude, exponent, sign) = row[k];
         for n in 0..8 {
-            let product = (magnitude * columns.magnitude[k][n]) as u32;
-            let below = (e[n] - exponent - columns.exponent[k][n]).min(31) as u32;
+            let product = magnitude.wrapping_mul(columns.magnitude[k][n]) as u32;
+            let below = e[n].wrapping_sub(exponent).wrapping_sub(columns.exponent[k][n]).min(31) as u32;
             let sign = sign ^ columns.sign[k][n];
-            sums[n] += ((product >> below) as i32 ^ sign) - sign;
+            let units = (product.wrapping_shr(below) as i32 ^ sign).wrapping_sub(sign);
+            sums[n] = sums[n].wrapping_add(units);
         }
     }
     sums
