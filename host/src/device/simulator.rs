@@ -153,6 +153,7 @@ fn run(options: SimtOptions, meta: &KernelMeta, dims: LaunchDims, params: &[*mut
         kernel: meta.name,
         grid: dims.grid,
         block: dims.block,
+        cluster: 1,
         shared_bytes: dims.shared_bytes,
         checks: options.checks,
         schedule: options.seed.map_or(simt::Schedule::InOrder, simt::Schedule::Seeded),

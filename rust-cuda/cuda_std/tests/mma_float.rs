@@ -117,6 +117,7 @@ fn a_launch_chooses_its_tensor_core() {
             kernel: "test",
             grid: 1.into(),
             block: 32.into(),
+            cluster: 1,
             shared_bytes: 0,
             checks: true,
             schedule: Schedule::InOrder,

@@ -223,6 +223,7 @@ impl Problem {
             kernel: "test",
             grid: (self.m.div_ceil(BM), self.n.div_ceil(BN)).into(),
             block: 160.into(),
+            cluster: 1,
             shared_bytes: SHARED,
             checks: true,
             schedule,

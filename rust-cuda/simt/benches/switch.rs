@@ -18,6 +18,7 @@ fn launch(checks: bool) -> Launch<'static> {
         kernel: "bench",
         grid: BLOCKS.into(),
         block: THREADS.into(),
+        cluster: 1,
         shared_bytes: THREADS * 16,
         checks,
         schedule: Schedule::InOrder,

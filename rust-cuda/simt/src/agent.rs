@@ -8,7 +8,6 @@ use crate::block::{Block, Here};
 use crate::clock::Access;
 use crate::error::{ErrorKind, Fault};
 use crate::race::Touch;
-use crate::shared::Shared;
 use crate::tma::Swizzle;
 use std::cell::Cell;
 use std::ops::Range;
@@ -39,11 +38,6 @@ enum Wrong {
 }
 
 impl Block {
-    /// The warps of block `cta` of the cluster.
-    pub(crate) fn warps_of(&self, _cta: usize) -> Range<usize> {
-        0..self.warps
-    }
-
     /// Sets the agent that `place` names to work for `threads`; it is made at its first work.
     pub(crate) fn reader(
         &mut self,
@@ -61,11 +55,11 @@ impl Block {
             let agent = match *place(self) {
                 Some(agent) => agent,
                 None => {
-                    let agent = self.clocks_mut().agent();
+                    let agent = self.clocks.agent();
                     *place(self).insert(agent)
                 }
             };
-            (access.warp, access.stamp) = (agent as u8, self.clocks_mut().work(agent));
+            (access.warp, access.stamp) = (agent as u8, self.clocks.work(agent));
         }
         Reader {
             access,
@@ -110,7 +104,7 @@ impl Block {
         self.placed(addr, len, 1, Touch::Read)?;
         let layout = swizzle.layout();
         let mut wrong = None;
-        let Shared { races, clocks, .. } = self.shared_of_mut(cta);
+        let (races, clocks) = (&mut self.ctas[cta].shared.races, &self.clocks);
         let found = races.read_by_agent(clocks, reader.access, (addr, len), |write, was| {
             let key = Some((write.warp, write.stamp, write.lanes, was));
             if reader.right.get() == key {

@@ -16,6 +16,13 @@ pub(crate) struct AllBarrier {
     pub result: u32,
 }
 
+impl AllBarrier {
+    /// Where threads wait for it, if any do.
+    pub(crate) fn in_progress(&self) -> Option<&'static Location<'static>> {
+        self.loc.filter(|_| self.arrived > 0)
+    }
+}
+
 /// One of the named barriers.
 #[derive(Default)]
 pub(crate) struct NamedBarrier {
@@ -25,6 +32,14 @@ pub(crate) struct NamedBarrier {
     waiting: u32,
     joined: Know,
     loc: Option<&'static Location<'static>>,
+}
+
+impl NamedBarrier {
+    /// As at the start of a block.
+    pub(crate) fn reset(&mut self) {
+        (self.expected, self.arrived, self.waiting, self.loc) = (0, 0, 0, None);
+        self.joined.clear();
+    }
 }
 
 /// A warp whose lanes are gathering at a named barrier.
@@ -53,47 +68,57 @@ impl Block {
         loc: &'static Location<'static>,
     ) -> Result<bool, Box<Fault>> {
         let fault = |m| Err(Fault::new(ErrorKind::PartialBarrier, m));
-        if self.exited > 0 {
-            let warp = self.warp[..self.warps]
-                .iter()
-                .position(|w| w.live != w.init)
-                .unwrap_or(0);
+        let c = self.cta_of(t);
+        let cta = &mut self.ctas[c];
+        if cta.exited > 0 {
+            let mut warps = self.warps_of(c);
+            let warp = warps
+                .find(|&w| self.warp[w].live != self.warp[w].init)
+                .unwrap_or(t / 32);
             let gone = warp * 32 + (self.warp[warp].init & !self.warp[warp].live).trailing_zeros() as usize;
             return fault(format!(
                 "thread {} has ended without reaching this sync_threads",
                 self.lanes[gone].idx
             ));
         }
-        if self.named[0].arrived > 0 {
+        if cta.named[0].arrived > 0 {
             return fault(format!(
                 "{} warps have arrived at barrier 0, the same one, by number",
-                self.named[0].arrived
+                cta.named[0].arrived
             ));
         }
-        match self.all.loc.filter(|_| self.all.arrived > 0) {
+        match cta.all.in_progress() {
             Some(other) if !same_place(other, loc) => {
-                let n = self.all.arrived;
+                let n = cta.all.arrived;
                 return fault(format!("{n} threads wait at another sync_threads, at {other}"));
             }
             Some(_) => {}
-            None => (self.all.loc, self.all.count) = (Some(loc), 0),
+            None => (cta.all.loc, cta.all.count) = (Some(loc), 0),
         }
-        self.all.arrived += 1;
-        self.all.count += u32::from(pred);
-        if self.all.arrived < self.threads {
+        cta.all.arrived += 1;
+        cta.all.count += u32::from(pred);
+        if cta.all.arrived < self.cta_threads {
             self.lanes[t].wait = Wait::All;
             return Ok(false);
         }
-        (self.all.arrived, self.all.result) = (0, self.all.count);
+        (cta.all.arrived, cta.all.result) = (0, cta.all.count);
         self.stats.barriers += 1;
         if self.checks {
-            self.shared.clocks.sync_all(self.warps);
+            match self.blocks {
+                1 => self.clocks.sync_all(self.warps),
+                _ => self.clocks.sync_some(self.warps_of(c)),
+            }
         }
-        for w in 0..self.warps {
+        for w in self.warps_of(c) {
             let me = if w == t / 32 { 1 << (t % 32) } else { 0 };
             self.wake(w, self.warp[w].init & !me);
         }
         Ok(true)
+    }
+
+    /// For how many threads of its block the `sync_threads` that thread `t` has passed was told true.
+    pub(crate) fn all_result(&self, t: usize) -> u32 {
+        self.ctas[self.cta_of(t)].all.result
     }
 
     /// Thread `t` reaches a named barrier. True if it need not wait.
@@ -105,7 +130,7 @@ impl Block {
         loc: &'static Location<'static>,
     ) -> Result<bool, Box<Fault>> {
         let bad = |m| Err(Fault::new(ErrorKind::BadArgument, m));
-        let most = self.warps as u32 * 32;
+        let most = self.cta_warps as u32 * 32;
         if id >= 16 {
             return bad(format!("barrier {id}: there are the barriers 0 to 15"));
         }
@@ -114,11 +139,9 @@ impl Block {
                 "barrier {id} for {threads} threads: it must be a multiple of 32, and at most {most} here"
             ));
         }
-        if id == 0 && self.all.arrived > 0 {
-            let m = format!(
-                "barrier 0 for {threads} threads while {} wait in sync_threads",
-                self.all.arrived
-            );
+        let in_all = self.ctas[self.cta_of(t)].all.arrived;
+        if id == 0 && in_all > 0 {
+            let m = format!("barrier 0 for {threads} threads while {in_all} wait in sync_threads");
             return Err(Fault::new(ErrorKind::PartialBarrier, m));
         }
         let (w, bit) = (t / 32, 1u32 << (t % 32));
@@ -157,7 +180,9 @@ impl Block {
     /// All live lanes of warp `w` are at its named barrier: the warp counts as arrived.
     pub(crate) fn warp_arrives(&mut self, w: usize) -> Result<(), Box<Fault>> {
         let Some(n) = self.warp[w].named else { return Ok(()) };
-        let b = &mut self.named[n.id as usize];
+        let c = self.cta_of(w * 32);
+        let first = self.warps_of(c).start;
+        let b = &mut self.ctas[c].named[n.id as usize];
         if b.arrived == 0 {
             (b.expected, b.loc) = (n.threads / 32, Some(n.loc));
         } else if b.expected != n.threads / 32 {
@@ -168,10 +193,10 @@ impl Block {
         }
         b.arrived += 1;
         if self.checks {
-            self.shared.clocks.arrive(w, &mut b.joined);
+            self.clocks.arrive(w, &mut b.joined);
         }
         if n.waits {
-            b.waiting |= 1 << w;
+            b.waiting |= 1 << (w - first);
         } else {
             self.warp[w].named = None;
         }
@@ -180,15 +205,15 @@ impl Block {
             self.wake(w, n.arrived);
         }
         if complete {
-            let b = std::mem::take(&mut self.named[n.id as usize]);
+            let b = std::mem::take(&mut self.ctas[c].named[n.id as usize]);
             self.stats.barriers += 1;
-            for v in (0..self.warps).filter(|v| b.waiting >> v & 1 != 0) {
+            for v in self.warps_of(c).filter(|v| b.waiting >> (v - first) & 1 != 0) {
                 let Some(there) = self.warp[v].named.take() else {
                     continue;
                 };
                 if self.checks {
                     let whole = there.arrived == self.warp[v].init;
-                    self.shared.clocks.depart(v, &b.joined, there.arrived, whole);
+                    self.clocks.depart(v, &b.joined, there.arrived, whole);
                 }
                 self.wake(v, there.arrived);
             }
@@ -230,11 +255,13 @@ impl Block {
                     message: m,
                 },
             );
+        } else if self.explain_cluster() {
         } else if let Some(t) = waits(self, Wait::All)
-            && let Some(loc) = self.all.loc
+            && let Some(loc) = self.ctas[self.cta_of(t)].all.loc
         {
-            let other = self.lanes.iter().position(|l| l.wait != Wait::All).unwrap_or(t);
-            let (n, of) = (self.all.arrived, self.threads);
+            let c = self.cta_of(t);
+            let other = self.lanes_of(c).find(|&o| self.lanes[o].wait != Wait::All).unwrap_or(t);
+            let (n, of) = (self.ctas[c].all.arrived, self.cta_threads);
             let m = format!(
                 "{n} of {of} threads reached this sync_threads; {}",
                 self.whereabouts(other)
@@ -250,7 +277,8 @@ impl Block {
         } else if let Some(t) = waits(self, Wait::Named)
             && let Some(n) = self.warp[t / 32].named
         {
-            let ids: u32 = self.warp[..self.warps]
+            let c = self.cta_of(t);
+            let ids: u32 = self.warp[self.warps_of(c)]
                 .iter()
                 .filter_map(|w| w.named)
                 .fold(0, |m, n| m | 1 << n.id);
@@ -259,12 +287,12 @@ impl Block {
             } else {
                 ErrorKind::PartialBarrier
             };
-            let b = &self.named[n.id as usize];
+            let b = &self.ctas[c].named[n.id as usize];
             let (have, want) = (b.arrived, n.threads / 32);
             let m = format!(
                 "{} has {have} of its {want} warps; {} threads have ended, and warps wait at barriers {ids:#06x} (bits)",
                 n.name(),
-                self.exited
+                self.ctas[c].exited
             );
             self.record(t, n.loc, Fault { kind, message: m });
         }
@@ -288,12 +316,19 @@ impl Block {
                 format!("waits for the barrier at {addr:#x}, at {at}")
             }
             Wait::Product => "waits in a wgmma for the rest of its warpgroup".to_owned(),
-            Wait::All => format!("waits in sync_threads at {}", crate::block::Here(self.all.loc)),
+            Wait::Cluster => format!(
+                "waits for the cluster's barrier at {}",
+                crate::block::Here(self.lanes[t].at)
+            ),
+            Wait::All => {
+                let loc = self.ctas[self.cta_of(t)].all.loc;
+                format!("waits in sync_threads at {}", crate::block::Here(loc))
+            }
             Wait::Named => match self.warp[t / 32].named {
                 Some(n) => format!("waits in {} at {}", n.name(), n.loc),
                 None => "waits at a named barrier".to_owned(),
             },
         };
-        format!("thread {} {at}", self.lanes[t].idx)
+        format!("thread {} {at}", self.name_of(t))
     }
 }

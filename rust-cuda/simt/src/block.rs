@@ -1,13 +1,19 @@
-//! The state of one block while it is simulated, and the choice of the thread that runs next.
+//! The state of one block, or of the blocks of one cluster, while it is simulated, and the choice of the thread that runs next.
+//!
+//! The blocks of a cluster run together: their threads are numbered one block after the other, each block from a whole warp on, and
+//! so are their warps. What each block has for itself is a [`Cta`].
 
-use crate::barrier::{AllBarrier, NamedBarrier, WarpArrival};
+use crate::barrier::WarpArrival;
 use crate::bulk::Stores;
+use crate::clock::Clocks;
+use crate::cluster::{ClusterBarrier, Cta};
 use crate::copies::Copies;
 use crate::dims::Dim3;
 use crate::error::{ErrorKind, Fault, SimError};
 use crate::flight::Flight;
+use crate::launch::Launch;
 use crate::product::{Products, Warpgroup};
-use crate::shared::Shared;
+use crate::shared::Layout;
 use crate::stats::LaunchStats;
 use crate::warp::Group;
 use corosensei::Yielder;
@@ -29,6 +35,8 @@ pub(crate) enum Wait {
     Barrier(u32),
     /// The other threads of its warpgroup, for a product.
     Product,
+    /// The cluster's barrier.
+    Cluster,
 }
 
 /// Why a coroutine gave control back to the scheduler.
@@ -42,15 +50,17 @@ pub(crate) enum Yielded {
 
 pub(crate) const NO_FIBER: u32 = u32::MAX;
 
-/// One thread of the block.
+/// One thread.
 pub(crate) struct Lane {
     pub idx: Dim3,
     /// The coroutine it runs on; none before it starts and after it ends.
     pub fiber: u32,
     pub yielder: *const Yielder<(), Yielded>,
     pub wait: Wait,
-    /// Where it waits for a barrier in shared memory.
+    /// Where it waits for a barrier in shared memory or of the cluster.
     pub at: Option<&'static Location<'static>>,
+    /// The phase of the cluster's barrier at which it has arrived and for which it has not waited.
+    pub arrived: Option<u64>,
     /// Atomics since this thread last let others run.
     pub spins: u32,
     pub copies: Copies,
@@ -58,7 +68,7 @@ pub(crate) struct Lane {
     pub products: Products,
 }
 
-/// One warp of the block.
+/// One warp.
 #[derive(Default)]
 pub(crate) struct Warp {
     /// The lanes it was launched with.
@@ -75,21 +85,29 @@ pub(crate) struct Warp {
     pub store_agent: Option<usize>,
 }
 
-/// One block. A worker reuses it for all blocks it runs.
+/// One block, or one cluster. A worker reuses it for all that it runs.
 pub(crate) struct Block {
     pub kernel: String,
+    /// The running thread's block.
     pub idx: Dim3,
     pub dim: Dim3,
     pub grid: Dim3,
     pub checks: bool,
     pub tensor: crate::tensor::TensorCore,
+    /// Threads and warps of all blocks of the cluster, and of each.
     pub threads: usize,
     pub warps: usize,
+    pub cta_threads: usize,
+    pub cta_warps: usize,
+    /// Blocks of the cluster.
+    pub blocks: usize,
     pub lanes: Vec<Lane>,
     pub warp: Vec<Warp>,
-    pub all: AllBarrier,
-    pub named: [NamedBarrier; 16],
-    pub shared: Shared,
+    /// The blocks; a worker may have more than this launch uses.
+    pub ctas: Vec<Cta>,
+    pub cluster: ClusterBarrier,
+    pub clocks: Clocks,
+    pub layout: Layout,
     /// Copies on their way to barriers in shared memory, oldest first.
     pub flights: Vec<Flight>,
     /// By their first warps.
@@ -107,7 +125,7 @@ pub(crate) struct Block {
     pub yielded_at: Option<&'static Location<'static>>,
     idle_rounds: u32,
     cur_warp: usize,
-    ready_warps: u32,
+    ready_warps: u64,
     rng: Option<Rng>,
 }
 
@@ -115,7 +133,7 @@ pub(crate) struct Block {
 const IDLE_ROUNDS: u32 = 1 << 18;
 
 impl Block {
-    pub(crate) fn new(shared: Shared) -> Block {
+    pub(crate) fn new() -> Block {
         let one = Dim3::from(1);
         Block {
             kernel: String::new(),
@@ -126,11 +144,15 @@ impl Block {
             tensor: crate::tensor::TensorCore::default(),
             threads: 0,
             warps: 0,
+            cta_threads: 0,
+            cta_warps: 0,
+            blocks: 1,
             lanes: Vec::new(),
             warp: Vec::new(),
-            all: AllBarrier::default(),
-            named: Default::default(),
-            shared,
+            ctas: Vec::new(),
+            cluster: ClusterBarrier::default(),
+            clocks: Clocks::new(),
+            layout: Layout::default(),
             flights: Vec::new(),
             warpgroups: Vec::new(),
             exited: 0,
@@ -147,21 +169,27 @@ impl Block {
         }
     }
 
-    /// Prepares for a launch: sizes that hold for all its blocks.
-    pub(crate) fn begin_launch(&mut self, kernel: &str, grid: Dim3, dim: Dim3, shared_bytes: u32, checks: bool) {
-        self.kernel = kernel.to_owned();
-        (self.grid, self.dim, self.checks) = (grid, dim, checks);
-        self.threads = dim.count() as usize;
-        self.warps = self.threads.div_ceil(32);
+    /// Prepares for a launch: sizes that hold for all its blocks. There are as many [`Cta`]s as a cluster has blocks.
+    pub(crate) fn begin_launch(&mut self, launch: &Launch<'_>) {
+        let dim = launch.block;
+        self.kernel = launch.kernel.to_owned();
+        (self.grid, self.dim, self.checks, self.tensor) = (launch.grid, dim, launch.checks, launch.tensor);
+        self.blocks = launch.cluster as usize;
+        self.cta_threads = dim.count() as usize;
+        self.cta_warps = self.cta_threads.div_ceil(32);
+        (self.threads, self.warps) = (self.cta_threads * self.blocks, self.cta_warps * self.blocks);
         self.stats = LaunchStats::default();
-        self.shared.dynamic = shared_bytes;
+        self.layout.dynamic = launch.shared_bytes;
         self.lanes.clear();
-        self.lanes.extend((0..self.threads).map(|t| Lane {
-            idx: dim.unflatten(t as u64),
+        let stride = self.cta_warps * 32;
+        self.lanes.extend((0..self.warps * 32).map(|t| Lane {
+            // Past the end of a block that is no multiple of 32 lie lanes that never run.
+            idx: dim.unflatten((t % stride) as u64),
             fiber: NO_FIBER,
             yielder: std::ptr::null(),
             wait: Wait::Nothing,
             at: None,
+            arrived: None,
             spins: 0,
             copies: Copies::default(),
             stores: Stores::default(),
@@ -172,37 +200,44 @@ impl Block {
         }
     }
 
-    /// Prepares block `index` of the launch.
+    /// Prepares block or cluster `index` of the launch.
     pub(crate) fn begin(&mut self, index: u64, seed: Option<u64>) {
-        self.idx = self.grid.unflatten(index);
         for (w, warp) in self.warp[..self.warps].iter_mut().enumerate() {
-            let n = (self.threads - w * 32).min(32);
+            let n = (self.cta_threads - w % self.cta_warps * 32).min(32);
             warp.init = u32::MAX >> (32 - n);
             (warp.live, warp.ready, warp.later, warp.named) = (warp.init, warp.init, 0, None);
             warp.store_agent = None;
             warp.groups.iter_mut().for_each(|g| g.reset());
         }
-        self.all = AllBarrier::default();
-        self.named = Default::default();
+        self.layout.statics.clear();
+        let fits = !self.checks || self.clocks.begin();
+        for (rank, cta) in self.ctas[..self.blocks].iter_mut().enumerate() {
+            let idx = self.grid.unflatten(index * self.blocks as u64 + rank as u64);
+            cta.begin(idx, self.checks, fits);
+        }
+        self.idx = self.ctas[0].idx;
+        self.cluster.begin(self.threads);
         (self.exited, self.aborting, self.error, self.progress, self.idle_rounds) = (0, false, None, false, 0);
         self.cur_warp = 0;
-        self.ready_warps = u32::MAX >> (32 - self.warps);
+        self.ready_warps = u64::MAX >> (64 - self.warps);
         self.rng = seed.map(|s| Rng(s ^ (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
-        self.shared.begin(self.checks);
-        self.stats.blocks += 1;
+        self.stats.blocks += self.blocks as u64;
         self.stats.threads += self.threads as u64;
     }
 
     /// After a block: asynchronous copies that nobody waited for are dropped.
     pub(crate) fn end(&mut self) {
-        for lane in &mut self.lanes {
-            lane.copies.clear(&mut self.shared);
-            lane.stores.clear();
-            (lane.wait, lane.fiber, lane.spins) = (Wait::Nothing, NO_FIBER, 0);
+        let lanes = self.lanes.chunks_exact_mut(self.cta_warps * 32);
+        for (lanes, cta) in lanes.zip(&mut self.ctas) {
+            for lane in lanes {
+                lane.copies.clear(&mut cta.shared);
+                lane.stores.clear();
+                (lane.wait, lane.arrived, lane.fiber, lane.spins) = (Wait::Nothing, None, NO_FIBER, 0);
+            }
         }
         self.drop_flights();
         self.forget_products();
-        self.shared.end();
+        self.ctas[..self.blocks].iter_mut().for_each(|c| c.shared.end());
     }
 
     #[inline]
@@ -246,7 +281,7 @@ impl Block {
             if warp.ready != 0 {
                 let lane = match &mut self.rng {
                     None => warp.ready.trailing_zeros() as usize,
-                    Some(rng) => rng.bit_of(warp.ready),
+                    Some(rng) => rng.bit_of(u64::from(warp.ready)),
                 };
                 warp.ready &= !(1 << lane);
                 return Some(w * 32 + lane);
@@ -318,9 +353,10 @@ impl Block {
     /// Keeps the first error of the block and starts to end it.
     pub(crate) fn record(&mut self, thread: usize, location: impl Display, fault: Fault) {
         self.aborting = true;
+        let block = self.ctas[self.cta_of(thread)].idx;
         self.error.get_or_insert_with(|| SimError {
             kernel: self.kernel.clone(),
-            block: self.idx,
+            block,
             thread: self.lanes[thread].idx,
             location: location.to_string(),
             kind: fault.kind,
@@ -334,11 +370,13 @@ impl Block {
         self.exited += 1;
         let (w, bit) = (t / 32, 1u32 << (t % 32));
         self.warp[w].live &= !bit;
+        let c = self.cta_of(t);
+        self.ctas[c].exited += 1;
         if self.aborting {
             return;
         }
-        if self.exited == self.threads && !self.flights.is_empty() {
-            self.nothing_in_flight_to(0);
+        if self.ctas[c].exited == self.cta_threads && !self.flights.is_empty() {
+            self.nothing_in_flight_to(c);
             return;
         }
         if let Some((loc, fault)) = self.unread_stores(t) {
@@ -346,6 +384,9 @@ impl Block {
         }
         if let Some((t, loc, fault)) = self.missing_in_product(Some(t)) {
             return self.record(t, loc, fault);
+        }
+        if self.blocks > 1 {
+            self.leave_cluster(t);
         }
         let me = self.lanes[t].idx;
         if let Some(g) = self.warp[w].groups.iter().find(|g| g.open && g.mask & bit != 0) {
@@ -364,8 +405,8 @@ impl Block {
                     message,
                 },
             );
-        } else if let Some(loc) = self.all.loc.filter(|_| self.all.arrived > 0) {
-            let waiter = self.lanes.iter().position(|l| l.wait == Wait::All).unwrap_or(t);
+        } else if let Some(loc) = self.ctas[c].all.in_progress() {
+            let waiter = self.lanes_of(c).find(|&t| self.lanes[t].wait == Wait::All).unwrap_or(t);
             let message = format!("thread {me} ended without reaching this sync_threads");
             self.record(
                 waiter,
@@ -414,7 +455,7 @@ impl Rng {
     }
 
     /// The position of a random set bit of `mask`, which is not zero.
-    fn bit_of(&mut self, mut mask: u32) -> usize {
+    fn bit_of(&mut self, mut mask: u64) -> usize {
         let skip = self.next() % u64::from(mask.count_ones());
         for _ in 0..skip {
             mask &= mask - 1;

@@ -188,7 +188,7 @@ impl Block {
             }
             Some(0) => return bad(format!("{op} to no block: the mask is 0")),
             Some(mask) => {
-                let size = 1;
+                let size = self.blocks;
                 if u32::from(mask) >> size != 0 {
                     return bad(format!("{op} to the blocks {mask:#06b} of a cluster of {size}"));
                 }
@@ -294,7 +294,7 @@ impl Block {
         if let Some(stamp) = over
             && let Some(agent) = self.warp[t / 32].store_agent
         {
-            self.clocks_mut().waited_for(t, agent, stamp);
+            self.clocks.waited_for(t, agent, stamp);
         }
     }
 

@@ -17,6 +17,7 @@
 //! to an earlier block.
 
 use crate::know::{ACTORS, Know, WARPS};
+use std::ops::Range;
 use std::panic::Location;
 
 /// Accesses of one or more lanes of one actor at one tick.
@@ -172,6 +173,13 @@ impl Clocks {
         }
     }
 
+    /// All threads of the block of these warps have met; it is one of several of a cluster.
+    pub(crate) fn sync_some(&mut self, warps: Range<usize>) {
+        let mut joined = Know::default();
+        warps.clone().for_each(|w| self.arrive(w, &mut joined));
+        warps.for_each(|w| self.depart(w, &joined, u32::MAX, true));
+    }
+
     /// The lanes of `mask` have met; `whole` says that these are all the lanes the warp ever had.
     pub(crate) fn sync_warp(&mut self, warp: usize, mask: u32, whole: bool) {
         self.tick[warp] += 1;
@@ -315,7 +323,7 @@ impl Clocks {
     }
 
     /// Whether thread (`warp`, `lane`) has heard of any thread of `warps` since they started.
-    pub(crate) fn heard_of(&self, warp: usize, lane: u32, mut warps: std::ops::Range<usize>) -> bool {
+    pub(crate) fn heard_of(&self, warp: usize, lane: u32, mut warps: Range<usize>) -> bool {
         warps.any(|v| {
             let first = Access {
                 loc: None,

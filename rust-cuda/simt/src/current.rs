@@ -16,6 +16,8 @@ pub(crate) struct Current {
     pub shared: Cell<*mut u8>,
     pub idx: Cell<Dim3>,
     pub thread: Cell<usize>,
+    /// The first thread of its block: 0 but in a cluster.
+    pub first: Cell<usize>,
 }
 
 thread_local! {
@@ -26,6 +28,7 @@ thread_local! {
             shared: Cell::new(std::ptr::null_mut()),
             idx: Cell::new(Dim3 { x: 0, y: 0, z: 0 }),
             thread: Cell::new(0),
+            first: Cell::new(0),
         }
     };
 }

@@ -5,10 +5,10 @@
 //! coroutine each.
 
 use crate::block::{Block, NO_FIBER, Yielded};
+use crate::cluster::Cta;
 use crate::current::{Abort, CURRENT};
 use crate::error::{ErrorKind, Fault};
 use crate::launch::{Launch, Queue};
-use crate::shared::Shared;
 use crate::stack::LaneStack;
 use crate::stats::LaunchStats;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
@@ -31,15 +31,23 @@ unsafe impl Send for Worker {}
 static POOL: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
 
 impl Worker {
-    /// A worker from the pool, or a new one.
-    pub(crate) fn take() -> io::Result<Worker> {
-        if let Some(worker) = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Ok(worker);
-        }
-        Ok(Worker {
-            block: Box::new(Block::new(Shared::new()?)),
+    /// A worker from the pool, or a new one, that can run clusters of `blocks` blocks.
+    pub(crate) fn take(blocks: usize) -> io::Result<Worker> {
+        let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut worker = pooled.unwrap_or_else(|| Worker {
+            block: Box::new(Block::new()),
             stacks: Vec::new(),
-        })
+        });
+        while worker.block.ctas.len() < blocks {
+            match Cta::new() {
+                Ok(cta) => worker.block.ctas.push(cta),
+                Err(e) => {
+                    worker.give_back();
+                    return Err(e);
+                }
+            }
+        }
+        Ok(worker)
     }
 
     /// Back into the pool.
@@ -49,14 +57,7 @@ impl Worker {
 
     /// Runs blocks from the queue until it is empty or one fails.
     pub(crate) fn run(&mut self, launch: &Launch<'_>, body: &(dyn Fn() + Sync), queue: &Queue) -> LaunchStats {
-        self.block.begin_launch(
-            launch.kernel,
-            launch.grid,
-            launch.block,
-            launch.shared_bytes,
-            launch.checks,
-        );
-        self.block.tensor = launch.tensor;
+        self.block.begin_launch(launch);
         let block: *mut Block = &mut *self.block;
         // SAFETY: the lifetime is only dropped from the type: no thread of the kernel outlives this call.
         let body: *const (dyn Fn() + Sync + 'static) = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
@@ -107,7 +108,8 @@ fn enter(block: *mut Block, checks: bool) -> impl Drop {
         c.block.set(block);
         c.checks.set(checks);
         // SAFETY: the caller's block is alive and nothing refers to it yet.
-        c.shared.set(unsafe { (*block).shared.base() });
+        c.shared.set(unsafe { (&(*block).ctas)[0].shared.base() });
+        c.first.set(0);
     });
     Reset
 }
@@ -179,8 +181,8 @@ impl Crew<'_> {
     fn unwind_all(&mut self) {
         let block = self.job.block;
         // SAFETY: no thread runs while these fields are read.
-        let (aborting, threads) = unsafe { ((*block).aborting, (*block).threads) };
-        for t in (0..threads).filter(|_| aborting) {
+        let (aborting, lanes) = unsafe { ((*block).aborting, (*block).warps * 32) };
+        for t in (0..lanes).filter(|_| aborting) {
             // SAFETY: as above.
             let fiber = unsafe { (*block).lane(t).fiber };
             if fiber != NO_FIBER {
@@ -296,6 +298,13 @@ fn switch_to(block: *mut Block, t: usize) {
         CURRENT.with(|c| {
             c.thread.set(t);
             c.idx.set(idx);
+            if (*block).blocks > 1 {
+                let rank = (*block).cta_of(t);
+                let cta = &(&(*block).ctas)[rank];
+                c.shared.set(cta.shared.base());
+                c.first.set((*block).lanes_of(rank).start);
+                (*block).idx = cta.idx;
+            }
         });
     }
 }

@@ -27,6 +27,7 @@ fn launch(threads: u32, schedule: Schedule, checks: bool) -> Launch<'static> {
         kernel: "ring",
         grid: 2.into(),
         block: threads.into(),
+        cluster: 1,
         shared_bytes: 4096,
         checks,
         schedule,

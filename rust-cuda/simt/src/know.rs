@@ -24,10 +24,6 @@ pub(crate) struct Know {
 }
 
 impl Know {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.row.is_empty() && self.parts.is_empty()
-    }
-
     pub(crate) fn clear(&mut self) {
         self.row.clear();
         self.parts.clear();

@@ -1,9 +1,11 @@
 //! A launch: its configuration, and its blocks spread over the cores.
 
+use crate::cluster::MAX_CLUSTER;
 use crate::current::{CURRENT, install_hook};
 use crate::dims::Dim3;
 use crate::error::{ErrorKind, SimError};
 use crate::exec::Worker;
+use crate::know::WARPS;
 use crate::shared::MAX_SHARED;
 use crate::stats::LaunchStats;
 use crate::tensor::TensorCore;
@@ -40,6 +42,9 @@ pub struct Launch<'a> {
     pub grid: Dim3,
     /// Threads of a block: 1 to 1024.
     pub block: Dim3,
+    /// Blocks of a cluster, neighbours in x that run at the same time: 1 (no clusters) to 8, a divisor of `grid.x`. A cluster has at
+    /// most 64 warps.
+    pub cluster: u32,
     /// Bytes of dynamic shared memory: at most [`MAX_SHARED`], together with the static ones.
     pub shared_bytes: u32,
     /// Whether every access is checked. Without checks a bad access is undefined, as on a GPU.
@@ -57,7 +62,7 @@ const MAX_STACKS: u64 = 24_000;
 /// Threads that are worth starting another OS thread for.
 const THREADS_A_WORKER: u64 = 256;
 
-/// The blocks yet to be run, and the lowest failure so far.
+/// The blocks (or clusters) yet to be run, and the lowest failure so far.
 pub(crate) struct Queue {
     blocks: u64,
     next: AtomicU64,
@@ -94,15 +99,16 @@ impl Launch<'_> {
         self.validate().map_err(|m| self.refusal(caller, m))?;
         install_hook();
         let blocks = self.grid.count();
+        let clusters = blocks / u64::from(self.cluster);
         let queue = Queue {
-            blocks,
+            blocks: clusters,
             next: AtomicU64::new(0),
             failed: AtomicU64::new(u64::MAX),
             error: Mutex::new(None),
         };
         let total = Mutex::new(LaunchStats::default());
         let no_worker = Mutex::new(None);
-        let work = || match Worker::take() {
+        let work = || match Worker::take(self.cluster as usize) {
             Ok(mut worker) => {
                 let stats = worker.run(self, body, &queue);
                 worker.give_back();
@@ -111,7 +117,7 @@ impl Launch<'_> {
             Err(e) => *no_worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(e),
         };
         std::thread::scope(|scope| {
-            for _ in 1..self.worker_count(blocks) {
+            for _ in 1..self.worker_count(clusters) {
                 // Without another OS thread the launch is slower, not wrong.
                 let _ = std::thread::Builder::new()
                     .name("simt".to_owned())
@@ -163,6 +169,19 @@ impl Launch<'_> {
                 b.count()
             ));
         }
+        let c = self.cluster;
+        if c == 0 || c > MAX_CLUSTER || !g.x.is_multiple_of(c) {
+            return Err(format!(
+                "clusters of {c} blocks in a grid {g}: 1 to {MAX_CLUSTER} are possible, and x must be a multiple of it"
+            ));
+        }
+        let warps = b.count().div_ceil(32) * u64::from(c);
+        if c > 1 && warps > WARPS as u64 {
+            return Err(format!(
+                "clusters of {c} blocks of {} threads: the simulator takes at most {WARPS} warps a cluster, not {warps}",
+                b.count()
+            ));
+        }
         if self.shared_bytes > MAX_SHARED {
             return Err(format!(
                 "{} bytes of shared memory: at most {MAX_SHARED} are possible",
@@ -178,7 +197,7 @@ impl Launch<'_> {
             0 => *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get())),
             n => n,
         };
-        let threads = self.block.count();
+        let threads = self.block.count() * u64::from(self.cluster);
         let worth = (blocks.saturating_mul(threads)).div_ceil(THREADS_A_WORKER);
         (wanted as u64).min(blocks).min(MAX_STACKS / threads).min(worth).max(1)
     }

@@ -71,7 +71,7 @@ impl Block {
             return misuse(format!("{op} at {local:#x}: no barrier was initialised there"));
         };
         let b = &barriers[i];
-        if self.checks && self.clocks().unordered(&b.init, t / 32, t as u32 % 32) != 0 {
+        if self.checks && self.clocks.unordered(&b.init, t / 32, t as u32 % 32) != 0 {
             let who = self.name_of(b.init.lowest_thread() as usize);
             let m =
                 format!("{op}: thread {who} initialised {b}, and no barrier of the block or cluster orders the two");
@@ -191,7 +191,7 @@ impl Block {
             let mut joined = std::mem::take(&mut b.joined);
             if self.checks {
                 let exist = self.warp[t / 32].init;
-                self.clocks_mut().release(t, exist, &mut joined);
+                self.clocks.release(t, exist, &mut joined);
             }
             self.barrier(place).joined = joined;
             self.count_arrival(place, op)?;
@@ -228,14 +228,14 @@ impl Block {
         if let Some(agent) = self.barrier(place).agent {
             return agent;
         }
-        let agent = self.clocks_mut().agent();
+        let agent = self.clocks.agent();
         *self.barrier(place).agent.insert(agent)
     }
 
     /// What the agent has written is known to those who wait for this phase.
     pub(crate) fn agent_lands(&mut self, place: (usize, usize), agent: usize) {
         let mut joined = std::mem::take(&mut self.barrier(place).joined);
-        self.clocks_mut().landed(agent, &mut joined);
+        self.clocks.landed(agent, &mut joined);
         self.barrier(place).joined = joined;
     }
 
@@ -255,7 +255,7 @@ impl Block {
         let (done, waiting) = (std::mem::take(&mut b.done), std::mem::take(&mut b.waiting));
         for &t in &waiting {
             if self.checks {
-                self.clocks_mut().acquire(t, &done);
+                self.clocks.acquire(t, &done);
             }
             self.wake(t / 32, 1 << (t % 32));
         }
@@ -283,7 +283,7 @@ impl Block {
         }
         if self.checks {
             let done = std::mem::take(&mut self.barrier(place).done);
-            self.clocks_mut().acquire(t, &done);
+            self.clocks.acquire(t, &done);
             self.barrier(place).done = done;
         }
         Ok(true)

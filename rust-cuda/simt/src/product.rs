@@ -341,7 +341,7 @@ impl Block {
         if let Some(stamp) = over
             && let Some(agent) = self.warpgroups.get(w).and_then(|g| g.agent)
         {
-            self.clocks_mut().waited_for(t, agent, stamp);
+            self.clocks.waited_for(t, agent, stamp);
         }
     }
 

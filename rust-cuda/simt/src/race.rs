@@ -124,9 +124,8 @@ impl Races {
         })
     }
 
-    /// Begins a block.
-    pub(crate) fn begin(&mut self, clocks: &mut Clocks) {
-        let fits = clocks.begin();
+    /// Begins a block; `fits` is what [`Clocks::begin`] said.
+    pub(crate) fn begin(&mut self, fits: bool) {
         self.block = self.block.wrapping_add(1);
         if !fits || self.block == 0 {
             self.block = 1;
@@ -342,29 +341,6 @@ impl Races {
             self.cell(Range::Words, a as usize / 4).pending = BARRIER;
             self.cell(Range::Bytes, a as usize).pending = BARRIER;
         }
-    }
-
-    /// The last write to each word or byte of `addr..addr + len` in this block, with its address, until `stop` is true for one.
-    pub(crate) fn find_write(
-        &mut self,
-        clocks: &Clocks,
-        (addr, len): (u32, u32),
-        stop: impl Fn(&Access) -> bool,
-    ) -> Option<(u32, Access)> {
-        let (mut a, end) = (addr, addr + len);
-        while a < end {
-            let block = self.block;
-            let word = self.cell(Range::Words, a as usize / 4);
-            let (write, next) = match word.split == block {
-                false => (word.write, (a / 4 + 1) * 4),
-                true => (self.cell(Range::Bytes, a as usize).write, a + 1),
-            };
-            if !clocks.stale(&write) && stop(&write) {
-                return Some((a, write));
-            }
-            a = next;
-        }
-        None
     }
 
     /// `addr..addr + len` (whole words) is as at the start of the block: nobody wrote it.

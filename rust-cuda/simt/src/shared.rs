@@ -4,7 +4,6 @@
 //! no address reaches memory that is not shared memory.
 
 use crate::block::{Block, same_place};
-use crate::clock::Clocks;
 use crate::error::{ErrorKind, Fault};
 use crate::mbarrier::Mbarrier;
 use crate::race::{Races, Touch, Trouble};
@@ -20,19 +19,23 @@ const GAP: u32 = 1024;
 /// Addresses end here, gaps and all.
 const ADDRESSES: u32 = 512 << 10;
 
-struct Static {
+pub(crate) struct Static {
     loc: &'static Location<'static>,
     addr: u32,
     bytes: u32,
     align: u32,
 }
 
-/// The shared memory of the block a worker runs.
+/// Where things lie in the shared memory of the blocks of a launch: the same in all blocks of a cluster.
+#[derive(Default)]
+pub(crate) struct Layout {
+    pub dynamic: u32,
+    pub statics: Vec<Static>,
+}
+
+/// The shared memory of a block.
 pub(crate) struct Shared {
     memory: Reservation,
-    pub dynamic: u32,
-    statics: Vec<Static>,
-    pub clocks: Clocks,
     pub races: Races,
     /// The barriers in it.
     pub barriers: Vec<Mbarrier>,
@@ -43,9 +46,6 @@ impl Shared {
         Ok(Shared {
             // One more page: an access of up to 512 bytes may begin at the last address.
             memory: Reservation::new((1 << 32) + 4096)?,
-            dynamic: 0,
-            statics: Vec::new(),
-            clocks: Clocks::new(),
             races: Races::new(ADDRESSES as usize)?,
             barriers: Vec::new(),
         })
@@ -55,21 +55,15 @@ impl Shared {
         self.memory.base()
     }
 
-    /// Begins a block: no static parts, nothing written.
-    pub(crate) fn begin(&mut self, checks: bool) {
-        self.statics.clear();
-        if checks {
-            self.races.begin(&mut self.clocks);
-        }
-    }
-
     /// Ends a block: its barriers are no more.
     pub(crate) fn end(&mut self) {
         for b in self.barriers.drain(..) {
             self.races.forget_pending(b.addr, 8);
         }
     }
+}
 
+impl Layout {
     /// The address of the static part that belongs to call site `loc`.
     pub(crate) fn static_part(
         &mut self,
@@ -123,42 +117,42 @@ impl Block {
         touch: Touch,
         loc: &'static Location<'static>,
     ) -> Result<(), Box<Fault>> {
-        self.touch_at(0, (t / 32, t as u32 % 32), (addr, len, align), touch, loc)
+        self.touch_at(self.cta_of(t), (t / 32, t as u32 % 32), (addr, len, align), touch, loc)
     }
 
     /// As [`Block::touch_shared`], in the shared memory of block `cta` and by lane `who.1` of actor `who.0`.
     pub(crate) fn touch_at(
         &mut self,
-        _cta: usize,
+        cta: usize,
         who: (usize, u32),
         (addr, len, align): (u32, u32, u32),
         touch: Touch,
         loc: &'static Location<'static>,
     ) -> Result<(), Box<Fault>> {
-        let shared = &mut self.shared;
-        if !shared.inside(addr, len) || !addr.is_multiple_of(align) {
+        if !self.layout.inside(addr, len) || !addr.is_multiple_of(align) {
             return Err(self.misplaced(addr, len, align, touch));
         }
-        shared
+        self.ctas[cta]
+            .shared
             .races
-            .touch(&shared.clocks, who, (addr, len), touch, loc)
+            .touch(&self.clocks, who, (addr, len), touch, loc)
             .map_err(|(at, trouble)| self.explain(at, touch, trouble))
     }
 
     #[cold]
     pub(crate) fn misplaced(&self, addr: u32, len: u32, align: u32, touch: Touch) -> Box<Fault> {
         let what = format!("shared {} of {len} bytes at {addr:#x}", verb(touch));
-        if self.shared.inside(addr, len) {
+        if self.layout.inside(addr, len) {
             return Fault::new(ErrorKind::Misaligned, format!("{what}: no multiple of {align} bytes"));
         }
         let parts = self
-            .shared
+            .layout
             .statics
             .iter()
             .map(|s| format!(", {} static bytes from {:#x}", s.bytes, s.addr));
         let has = format!(
             "{} dynamic bytes from 0{}",
-            self.shared.dynamic,
+            self.layout.dynamic,
             parts.collect::<String>()
         );
         Fault::new(ErrorKind::OutOfBounds, format!("{what}: the block has {has}"))
@@ -167,7 +161,7 @@ impl Block {
     #[cold]
     pub(crate) fn explain(&self, at: u32, touch: Touch, trouble: Trouble) -> Box<Fault> {
         let what = format!("shared {} at {at:#x}", verb(touch));
-        let idx = |t: u32| self.lanes[t as usize].idx;
+        let idx = |t: u32| self.name_of(t as usize);
         match trouble {
             Trouble::Unwritten => Fault::new(
                 ErrorKind::Uninitialized,

@@ -168,7 +168,7 @@ impl Block {
         self.stats.exchanges += 1;
         if orders && self.checks {
             let whole = mask == self.warp[t / 32].init;
-            self.shared.clocks.sync_warp(t / 32, mask, whole);
+            self.clocks.sync_warp(t / 32, mask, whole);
         }
         self.wake(t / 32, mask & !(1 << (t % 32)));
         true

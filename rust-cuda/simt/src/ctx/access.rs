@@ -3,6 +3,7 @@
 //! With checks off these are plain loads and stores behind one predictable branch. A `T` must be valid for any bytes
 //! (integers, floats and vectors of them): with checks off, memory that nobody wrote is read as it is.
 
+use crate::block::Block;
 use crate::current::{CURRENT, here, let_others_run, raise_once};
 use crate::error::{ErrorKind, Fault};
 use crate::memory;
@@ -53,7 +54,7 @@ fn checked_load<T: Copy>(p: *const T, at: At) -> T {
 
 /// The value of a failed load in a destructor that runs while the launch is being ended.
 #[cold]
-fn nothing<T: Copy>() -> T {
+pub(super) fn nothing<T: Copy>() -> T {
     // SAFETY: the module demands that a `T` is valid for any bytes.
     unsafe { std::mem::zeroed() }
 }
@@ -186,7 +187,7 @@ atomics!(atomic_u64, shared_atomic_u64, u64, AtomicU64);
 pub fn shared_bytes() -> u32 {
     let (block, _) = here();
     // SAFETY: the running block.
-    unsafe { (*block).shared.dynamic }
+    unsafe { (*block).layout.dynamic }
 }
 
 /// Static shared memory of the caller's source line: the same address for all threads of the block, after the dynamic
@@ -200,7 +201,7 @@ pub fn static_shared(bytes: u32, align: u32) -> u32 {
     let at = Location::caller();
     let (block, _) = here();
     // SAFETY: the running block; the borrow ends with the call.
-    match unsafe { (*block).shared.static_part(bytes, align, at) } {
+    match unsafe { (*block).layout.static_part(bytes, align, at) } {
         Ok(addr) => addr,
         Err(fault) => {
             raise_once(at, *fault);
@@ -227,20 +228,25 @@ fn touch(addr: u32, len: u32, align: u32, touch: Touch, at: At) -> bool {
     // SAFETY: the running block; the borrow ends with the call.
     match unsafe { (*block).touch_shared(t, (addr, len, align), touch, at) } {
         Ok(()) => {
-            // SAFETY: as above.
-            let stats = unsafe { &mut (*block).stats };
-            match touch {
-                Touch::Read => stats.shared_load_bytes += u64::from(len),
-                Touch::Write => stats.shared_store_bytes += u64::from(len),
-                Touch::Issue => stats.async_copy_bytes += u64::from(len),
-                Touch::Atomic | Touch::Land => {}
-            }
+            count(block, touch, len);
             true
         }
         Err(fault) => {
             raise_once(at, *fault);
             false
         }
+    }
+}
+
+/// Counts an access to shared memory that was checked.
+pub(super) fn count(block: *mut Block, touch: Touch, len: u32) {
+    // SAFETY: the running block; the borrow ends with the call.
+    let stats = unsafe { &mut (*block).stats };
+    match touch {
+        Touch::Read => stats.shared_load_bytes += u64::from(len),
+        Touch::Write => stats.shared_store_bytes += u64::from(len),
+        Touch::Issue => stats.async_copy_bytes += u64::from(len),
+        Touch::Atomic | Touch::Land => {}
     }
 }
 

@@ -160,7 +160,7 @@ pub fn fence_proxy_async() {
     run(Location::caller(), |block, t| {
         block.fence_barriers(t, true);
         if block.checks {
-            block.clocks_mut().fence_proxy(t);
+            block.clocks.fence_proxy(t);
         }
         Ok(())
     });

@@ -6,13 +6,13 @@
 
 mod access;
 mod bulk;
-mod hopper;
+mod cluster;
 mod mbarrier;
 mod product;
 
 pub use access::*;
 pub use bulk::*;
-pub use hopper::*;
+pub use cluster::*;
 pub use mbarrier::*;
 pub use product::*;
 
@@ -64,7 +64,7 @@ pub fn lane_id() -> u32 {
 /// The running thread's warp in its block; zero outside a kernel.
 #[inline(always)]
 pub fn warp_id() -> u32 {
-    CURRENT.with(|c| c.thread.get()) as u32 / 32
+    CURRENT.with(|c| c.thread.get() - c.first.get()) as u32 / 32
 }
 
 /// Whether this OS thread is running a simulated thread.
@@ -127,7 +127,7 @@ pub fn sync_threads_reduce(pred: bool) -> u32 {
             Ok(false) => suspend(block, t),
             Err(fault) => raise(loc, *fault),
         }
-        (*block).all.result
+        (*block).all_result(t)
     }
 }
 
@@ -165,7 +165,7 @@ fn named(id: u32, threads: u32, waits: bool) {
         if (*block).aborting {
             return;
         }
-        if id == 0 && waits && threads as usize == (*block).warps * 32 {
+        if id == 0 && waits && threads as usize == (*block).cta_warps * 32 {
             sync_threads();
             return;
         }

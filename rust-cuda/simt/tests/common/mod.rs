@@ -14,6 +14,7 @@ pub fn blocks(grid: u32, threads: u32, shared_bytes: u32) -> Launch<'static> {
         kernel: "test_kernel",
         grid: grid.into(),
         block: threads.into(),
+        cluster: 1,
         shared_bytes,
         checks: true,
         schedule: Schedule::InOrder,
