@@ -84,7 +84,7 @@ pub fn command(args: &BestArgs) -> Result<Exit> {
 fn devices(records: &[Record], gpu: Option<&str>) -> Result<Vec<(String, Kind)>> {
     let mut all: Vec<(String, Kind)> = records
         .iter()
-        .filter(|r| r.kind != Kind::Verify)
+        .filter(|r| !matches!(r.kind, Kind::Verify | Kind::Peer))
         .map(|r| (r.device.name.clone(), r.kind))
         .collect();
     all.sort();

@@ -109,6 +109,18 @@ pub enum ModeArg {
     Both,
 }
 
+/// Whether peers are timed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PeerArg {
+    /// Where there are any
+    #[default]
+    Auto,
+    /// Always; without one the sweep does not start
+    On,
+    /// Never
+    Off,
+}
+
 /// Part `index` of `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
@@ -197,6 +209,15 @@ pub struct SweepArgs {
     /// Seed of the random data
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// GPU only: time peer libraries (cuBLASLt) in the same rounds: where there are any, always (or fail), never
+    #[arg(long, value_enum, default_value_t)]
+    pub peer: PeerArg,
+    /// GPU only: single cold launches of the fastest as well
+    #[arg(long)]
+    pub cold: bool,
+    /// GPU only: fewer samples, for thousands of cases
+    #[arg(long)]
+    pub quick: bool,
     /// Simulator only: billions of multiply-adds that the byte checks may take in all; decides how many rows of each
     /// case are checked (0: all rows of every case)
     #[arg(long, value_name = "G", default_value_t = crate::simt_slice::DEFAULT_BUDGET)]
@@ -265,9 +286,13 @@ pub struct CompareArgs {
     pub a: PathBuf,
     /// Records to judge: a file or a results folder
     pub b: PathBuf,
-    /// Exit 1 if a case of B is slower by more, for example slower=2%
-    #[arg(long, value_name = "slower=P%", value_parser = crate::compare::parse_limit)]
-    pub fail_on: Option<f64>,
+    /// Compare the winners and not each config's times: whether both name the same one, or call it a tie
+    #[arg(long)]
+    pub winners: bool,
+    /// Exit 1 if a case of B is slower by more, for example slower=2%; with --winners, if fewer cases agree, for example
+    /// agree=95%
+    #[arg(long, value_name = "slower=P%|agree=P%", value_parser = crate::compare::parse_limit)]
+    pub fail_on: Option<crate::compare::Limit>,
     /// Files for the table
     #[command(flatten)]
     pub table: TableArgs,

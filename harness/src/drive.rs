@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use host::device::DeviceSpec;
 
-use crate::worker::protocol::{Event, Opened, Outcome, Phase, Request, Timed};
+use crate::worker::protocol::{Event, Opened, Outcome, PeerFound, PeerTimed, Phase, Request, Spent, Timed};
 use crate::worker::{Heard, Worker};
 
 /// Deaths of the worker that no config is to blame for, before a case is given up.
@@ -17,11 +17,15 @@ pub enum Fate {
     /// Its bytes were compared, or it failed to run.
     Checked(Outcome),
     /// It was timed.
-    Timed(Timed),
+    Timed(Box<Timed>),
     /// The worker died or could not go on; the reason has its last words.
     Died(String),
     /// The worker was silent too long and was killed.
     TimedOut(String),
+    /// Of a peer, whose name is in the config's place.
+    Peer(Box<PeerTimed>),
+    /// Of the case, under the name `*`.
+    Spent(Spent),
 }
 
 /// A worker that is replaced when it dies.
@@ -30,6 +34,8 @@ pub struct Driver {
     limit: Duration,
     worker: Option<Worker>,
     opened: Opened,
+    /// A peer has ended a worker: they are left out from then on.
+    no_peers: bool,
 }
 
 impl Driver {
@@ -50,6 +56,7 @@ impl Driver {
             limit,
             worker: Some(worker),
             opened,
+            no_peers: false,
         })
     }
 
@@ -68,21 +75,50 @@ impl Driver {
     /// # Errors
     /// The worker failed.
     pub fn copy_rate(&mut self) -> Result<Option<f64>> {
+        let mut rate = None;
+        self.ask(&Request::CopyRate, "measured the copy rate", &mut |event| {
+            if let Event::CopyRate(r) = event {
+                rate = r;
+            }
+        })?;
+        Ok(rate)
+    }
+
+    /// The peer libraries there are for the device, and why the others are not there. Where looking for them ends the worker,
+    /// there are none, and the case goes on without.
+    ///
+    /// # Errors
+    /// A worker cannot be started.
+    pub fn peers(&mut self) -> Result<(Vec<PeerFound>, Vec<String>)> {
+        let mut told = (Vec::new(), Vec::new());
+        let asked = self.ask(&Request::Peers, "looked for peers", &mut |event| {
+            if let Event::Peers { found, missing } = event {
+                told = (found, missing);
+            }
+        });
+        if let Err(e) = asked {
+            self.no_peers = true;
+            self.worker()?;
+            return Ok((Vec::new(), vec![format!("{e:#}")]));
+        }
+        Ok(told)
+    }
+
+    /// Makes a request that is of no case, and hears it out.
+    fn ask(&mut self, request: &Request, doing: &str, on: &mut dyn FnMut(Event)) -> Result<()> {
         let limit = self.limit;
         let worker = self.worker()?;
-        worker.send(&Request::CopyRate)?;
-        let mut rate = None;
+        worker.send(request)?;
         loop {
             match worker.hear(limit) {
                 Heard::Event(e) => match *e {
-                    Event::CopyRate(r) => rate = r,
-                    Event::Done => return Ok(rate),
-                    Event::Failed { message } => bail!("cannot measure the copy rate: {message}"),
-                    _ => {}
+                    Event::Done => return Ok(()),
+                    Event::Failed { message } => bail!("the worker failed while it {doing}: {message}"),
+                    other => on(other),
                 },
                 Heard::Timeout { stderr } | Heard::Died { stderr, .. } => {
                     self.worker = None;
-                    bail!("the worker failed while it measured the copy rate: {stderr}");
+                    bail!("the worker failed while it {doing}: {stderr}");
                 }
             }
         }
@@ -105,8 +141,12 @@ impl Driver {
         let mut unexplained = 0;
         while !left.is_empty() {
             let limit = self.limit;
+            let mut request = request(&left);
+            if let Request::Sweep(job) = &mut request {
+                job.peer &= !self.no_peers;
+            }
             let worker = self.worker()?;
-            worker.send(&request(&left))?;
+            worker.send(&request)?;
             let before = left.len();
             let Some((death, during)) = hear_case(worker, limit, timed, &mut left, on)? else {
                 // The worker is well; what it said nothing of, it will not say on a second asking either.
@@ -134,6 +174,15 @@ impl Driver {
                 Some((config, phase)) if left.contains(&config) => {
                     left.retain(|c| *c != config);
                     on(&config, fate(phase))?;
+                }
+                // A peer's end is no config's: the others are tried without peers, which do not get a second chance.
+                Some((peer, Phase::Peer)) => {
+                    self.no_peers = true;
+                    let why = match fate(Phase::Peer) {
+                        Fate::TimedOut(why) | Fate::Died(why) => why,
+                        other => format!("{other:?}"),
+                    };
+                    eprintln!("{peer} is left out from here on: {why}");
                 }
                 // A worker that ended after a config's verdict ended because of it (a fault takes the device along): the
                 // others have not been tried.
@@ -223,13 +272,15 @@ fn hear_case(
                 left.retain(|c| *c != config);
                 on(&config, Fate::Timed(timed))?;
             }
+            Event::Peer(timed) => on(&timed.run.name.clone(), Fate::Peer(timed))?,
+            Event::Spent(spent) => on("*", Fate::Spent(spent))?,
             Event::Failed { message } => {
                 for config in left.drain(..) {
                     on(&config, Fate::Died(message.clone()))?;
                 }
             }
             Event::Done => return Ok(None),
-            Event::Alive | Event::Ready(_) | Event::CopyRate(_) => {}
+            Event::Alive | Event::Ready(_) | Event::CopyRate(_) | Event::Peers { .. } => {}
         }
     }
 }

@@ -240,6 +240,7 @@ impl Run<'_> {
                 .is_none_or(|c| c.order == Order::Canonical);
             let tally = self.tallies.entry(chosen.shown(&id)).or_default();
             let (what, message) = match fate {
+                Fate::Peer(_) | Fate::Spent(_) => continue,
                 Fate::Checked(Outcome::Held { .. }) | Fate::Timed(_) => {
                     *(if canonical {
                         &mut tally.byte_equal

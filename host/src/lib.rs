@@ -7,6 +7,7 @@ pub mod gguf;
 pub mod model;
 pub mod op;
 pub mod ops;
+pub mod peer;
 pub mod reference;
 pub mod results;
 pub mod rope;

@@ -45,6 +45,11 @@ fn record(seed: u64) -> Record {
             }),
         }),
         times: None,
+        cold: None,
+        ratio_to_peer: None,
+        cold_ratio_to_peer: None,
+        place: None,
+        peer: None,
         model_cost: None,
         roof: Some(Roof {
             bytes: 1 << 40,
@@ -53,6 +58,8 @@ fn record(seed: u64) -> Record {
             floor_us: Some(2.5),
             share: Some(0.625),
         }),
+        clocks_before: None,
+        rounds_repeated: 0,
         clocks: Some(Clocks {
             sm_mhz: Some(1980),
             temp_c: None,

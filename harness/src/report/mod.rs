@@ -1,7 +1,8 @@
 //! `harness report --md`: the README's result tables, made from the records, so that no figure is typed by hand: the tuned
-//! kernels', and the plain ones' a model, and whole models.
+//! kernels', those beside a peer library's, the plain ones' a model, and whole models.
 
 mod models;
+mod peers;
 mod plain;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,10 +108,10 @@ impl Row {
 }
 
 /// All devices' tables as Markdown.
-fn tables(records: &[Record]) -> Result<String> {
+fn tables(all: &[Record]) -> Result<String> {
     let shown = |r: &&Record| r.kind == Kind::Measured && r.shape.model != NOT_SHOWN && r.bytes_held();
     let mut devices: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-    for r in records.iter().filter(shown) {
+    for r in all.iter().filter(shown) {
         devices.entry(&r.device.name).or_default().push(r);
     }
     if devices.is_empty() {
@@ -123,6 +124,13 @@ fn tables(records: &[Record]) -> Result<String> {
         if !tuned.is_empty() {
             parts.push(device_table(device, &tuned));
         }
+        let peers = all
+            .iter()
+            .filter(|r| r.device.name == **device && r.shape.model != NOT_SHOWN);
+        let beside: Vec<&Record> = peers
+            .filter(|r| r.kind == Kind::Peer || r.ratio_to_peer.is_some())
+            .collect();
+        parts.extend(Some(peers::tables(device, &beside)).filter(|text| !text.is_empty()));
         parts.extend(Some(plain::tables(&plain, &shapes)?).filter(|text| !text.is_empty()));
     }
     Ok(parts.join("\n"))

@@ -9,17 +9,17 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use host::results::{Record, RecordFile, Status};
+use host::results::{Kind, Record, RecordFile, Status};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::{SweepArgs, TableArgs};
+use crate::cli::{PeerArg, SweepArgs, TableArgs};
 use crate::drive::{Driver, Fate};
 use crate::exit::{Exit, usage};
 use crate::plan::{CasePlan, plan};
 use crate::provenance::default_results_dir;
 use crate::simt_slice::{self, Slice};
 use crate::table::{Format, Table, print};
-use crate::worker::protocol::{Outcome, Request, SweepJob};
+use crate::worker::protocol::{Outcome, PeerTimed, Request, Spent, SweepJob};
 use record::Context;
 use resume::Finished;
 pub use summary::{Winner, winner};
@@ -53,6 +53,7 @@ pub fn command(args: &SweepArgs) -> Result<Exit> {
     if let Some(rate) = copy_gb_s {
         eprintln!("copy rate of this device: {rate:.0} GB/s read and written");
     }
+    let peer = total > 0 && peers(&mut driver, args.peer)?;
     let context = Context {
         spec: driver.spec().to_string(),
         opened,
@@ -60,6 +61,7 @@ pub fn command(args: &SweepArgs) -> Result<Exit> {
         copy_gb_s,
     };
     let started = Instant::now();
+    let mut spent = Spent::default();
     let bar = progress(total as u64);
     let mut results = Vec::new();
     for (p, slice) in plans.iter().zip(&slices) {
@@ -69,14 +71,22 @@ pub fn command(args: &SweepArgs) -> Result<Exit> {
             plan: p,
             slice,
             bar: &bar,
+            ask: Ask {
+                peer,
+                cold: args.cold,
+                quick: args.quick,
+            },
         };
-        results.push(run.case(&mut driver, &mut file, &finished)?);
+        results.push(run.case(&mut driver, &mut file, &finished, &mut spent)?);
     }
     bar.finish_and_clear();
     file.sync()?;
     eprintln!(
-        "{total} runs in {:.1} s; records in {}",
+        "{total} runs in {:.1} s ({:.1} preparing, {:.1} checking bytes, {:.1} timing); records in {}",
         started.elapsed().as_secs_f64(),
+        spent.prepare_s,
+        spent.check_s,
+        spent.time_s,
         file.path().display()
     );
 
@@ -91,9 +101,31 @@ pub fn command(args: &SweepArgs) -> Result<Exit> {
     Ok(results
         .iter()
         .flatten()
+        .filter(|r| r.kind != Kind::Peer)
         .map(|r| exit_of(r.status))
         .max()
         .unwrap_or_default())
+}
+
+/// Looks for peers on a GPU, and says what there is.
+fn peers(driver: &mut Driver, wanted: PeerArg) -> Result<bool> {
+    if wanted == PeerArg::Off || (driver.opened().simulator && wanted == PeerArg::Auto) {
+        return Ok(false);
+    }
+    let (found, missing) = driver.peers()?;
+    for peer in &found {
+        eprintln!("peer: {} {} ({})", peer.name, peer.version, peer.file);
+    }
+    for why in &missing {
+        eprintln!("no peer: {why}");
+    }
+    if found.is_empty() && wanted == PeerArg::On {
+        return Err(usage(anyhow::anyhow!(
+            "--peer on, and there is no peer on {}",
+            driver.opened().name
+        )));
+    }
+    Ok(!found.is_empty())
 }
 
 fn exit_of(status: Status) -> Exit {
@@ -167,11 +199,27 @@ struct Run<'a> {
     plan: &'a CasePlan,
     slice: &'a Slice,
     bar: &'a ProgressBar,
+    ask: Ask,
+}
+
+/// How a case is timed.
+#[derive(Clone, Copy)]
+struct Ask {
+    peer: bool,
+    cold: bool,
+    quick: bool,
 }
 
 impl Run<'_> {
-    /// Runs the case's configs and appends their records; gives the records of all of them, finished earlier or now.
-    fn case(&self, driver: &mut Driver, file: &mut RecordFile, finished: &Finished) -> Result<Vec<Record>> {
+    /// Runs the case's configs and appends their records, the peers' among them; gives the records of all of them, finished
+    /// earlier or now.
+    fn case(
+        &self,
+        driver: &mut Driver,
+        file: &mut RecordFile,
+        finished: &Finished,
+        spent: &mut Spent,
+    ) -> Result<Vec<Record>> {
         let (mut records, mut todo) = (Vec::new(), Vec::new());
         for config in &self.plan.run {
             match finished.get(self.plan, self.slice, config, &self.context.opened) {
@@ -190,6 +238,9 @@ impl Run<'_> {
                 configs: configs.to_vec(),
                 time,
                 checks: self.slice.checks,
+                peer: self.ask.peer,
+                cold: self.ask.cold,
+                quick: self.ask.quick,
             })
         };
         let mut checked: HashMap<String, Outcome> = HashMap::new();
@@ -201,6 +252,22 @@ impl Run<'_> {
                 checked.insert(id.to_string(), outcome.clone());
                 return Ok(());
             }
+            let fate = match fate {
+                Fate::Peer(timed) => {
+                    let record = self.context.peer(self.plan, &timed);
+                    self.say(&record, &timed);
+                    file.append(&record)?;
+                    records.push(record);
+                    return Ok(());
+                }
+                Fate::Spent(more) => {
+                    spent.prepare_s += more.prepare_s;
+                    spent.check_s += more.check_s;
+                    spent.time_s += more.time_s;
+                    return Ok(());
+                }
+                fate => fate,
+            };
             let config = self
                 .plan
                 .run
@@ -221,5 +288,13 @@ impl Run<'_> {
             Ok(())
         })?;
         Ok(records)
+    }
+
+    /// Reports a peer that failed. That it does not take a case is no news.
+    fn say(&self, record: &Record, timed: &PeerTimed) {
+        if let (Err(why), false) = (&timed.outcome, timed.refused) {
+            let line = format!("{} on {}: {why}", record.config, self.plan.selected.case.id());
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::drive::Fate;
 use crate::plan::CasePlan;
 use crate::provenance::{SOURCE_HASH, provenance, shell_line};
 use crate::simt_slice::Slice;
-use crate::worker::protocol::{Opened, Outcome, Timed};
+use crate::worker::protocol::{Measured, Opened, Outcome, PeerTimed};
 
 /// The architecture whose registers the cost model takes.
 const MODEL_ARCH: &str = "sm_90a";
@@ -61,6 +61,52 @@ pub fn shape(case: &Case) -> CaseShape {
 }
 
 impl Context {
+    /// What every record of a case has, of no config yet.
+    fn base(&self, plan: &CasePlan, config: &str) -> Record {
+        let provenance = provenance();
+        Record {
+            schema: SCHEMA,
+            time: timestamp(),
+            commit: provenance.commit.clone(),
+            dirty: provenance.dirty,
+            command: self.command(plan, config),
+            op: host::ops::record_name(&plan.selected.case),
+            shape: shape(&plan.selected.case),
+            config: config.into(),
+            order: String::new(),
+            mode: Mode::Fast,
+            device: DeviceRecord {
+                name: self.opened.name.clone(),
+                arch: self.opened.arch.clone(),
+                driver: self.opened.driver.clone(),
+                sm_count: self.opened.sm_count,
+            },
+            kind: if self.opened.simulator {
+                Kind::Model
+            } else {
+                Kind::Measured
+            },
+            status: Status::Passed,
+            reason: None,
+            bytes_check: None,
+            times: None,
+            cold: None,
+            ratio_to_peer: None,
+            cold_ratio_to_peer: None,
+            place: None,
+            peer: None,
+            model_cost: None,
+            roof: None,
+            clocks: None,
+            clocks_before: None,
+            rounds_repeated: 0,
+            ptx_sha256: None,
+            source_hash: None,
+            toolchain: Toolchain::default(),
+            seed: self.seed,
+        }
+    }
+
     /// The record of a config's end: `checked` is how its byte check ended, if it came to that, `fate` the last that was
     /// heard of it.
     pub fn record(
@@ -73,82 +119,83 @@ impl Context {
     ) -> Record {
         let simulator = self.opened.simulator;
         let image = image(&self.opened, config);
-        let (status, reason) = status(fate);
-        let timed = match fate {
-            Fate::Timed(t) => Some(t),
-            _ => None,
-        };
+        let mut record = self.base(plan, &config.id);
+        (record.status, record.reason) = status(fate);
         let outcome = match fate {
             Fate::Checked(o) => Some(o),
             _ => checked,
         };
         let canonical = config.order == Order::Canonical;
-        let bytes_check = outcome.and_then(|o| bytes_check(o, canonical, slice));
-        let kind = if simulator { Kind::Model } else { Kind::Measured };
-        let provenance = provenance();
-        Record {
-            schema: SCHEMA,
-            time: timestamp(),
-            commit: provenance.commit.clone(),
-            dirty: provenance.dirty,
-            command: self.command(plan, config),
-            op: host::ops::record_name(&plan.selected.case),
-            shape: shape(&plan.selected.case),
-            config: config.id.clone(),
-            order: config.order.to_string(),
-            mode: if canonical { Mode::Strict } else { Mode::Fast },
-            device: DeviceRecord {
-                name: self.opened.name.clone(),
-                arch: image.map_or_else(|| self.opened.arch.clone(), |i| i.arch.to_string()),
-                driver: self.opened.driver.clone(),
-                sm_count: self.opened.sm_count,
-            },
-            kind,
-            status,
-            reason,
-            bytes_check,
-            times: timed.map(|t| t.times),
-            model_cost: (simulator && status == Status::Passed)
-                .then(|| model_cost(plan, config))
-                .flatten(),
-            roof: timed.and_then(|t| self.roof(plan, config, t)),
-            clocks: timed.map(|t| t.clocks.clone()),
-            ptx_sha256: image.map(|i| i.ptx_sha256.to_string()),
-            source_hash: simulator.then(|| SOURCE_HASH.to_string()),
-            toolchain: if simulator {
-                Toolchain {
-                    rustc: provenance.rustc.into(),
-                    llvm: String::new(),
-                    ptxas: None,
-                }
-            } else {
-                Toolchain {
-                    rustc: BUILT_WITH.rustc.into(),
-                    llvm: BUILT_WITH.llvm.into(),
-                    ptxas: BUILT_WITH.ptxas.map(String::from),
-                }
-            },
-            seed: self.seed,
+        record.order = config.order.to_string();
+        record.mode = if canonical { Mode::Strict } else { Mode::Fast };
+        record.bytes_check = outcome.and_then(|o| bytes_check(o, canonical, slice));
+        if let Some(image) = image {
+            record.device.arch = image.arch.to_string();
+            record.ptx_sha256 = Some(image.ptx_sha256.to_string());
         }
+        if let Fate::Timed(timed) = fate {
+            self.measured(&mut record, plan, &config.id, &timed.measured);
+            record.place = Some(timed.place);
+            record.ratio_to_peer = timed.ratio_to_peer;
+            record.cold_ratio_to_peer = timed.cold_ratio_to_peer;
+        }
+        let provenance = provenance();
+        if simulator {
+            record.model_cost = (record.status == Status::Passed)
+                .then(|| model_cost(plan, config))
+                .flatten();
+            record.source_hash = Some(SOURCE_HASH.to_string());
+            record.toolchain.rustc = provenance.rustc.into();
+        } else {
+            record.toolchain = Toolchain {
+                rustc: BUILT_WITH.rustc.into(),
+                llvm: BUILT_WITH.llvm.into(),
+                ptxas: BUILT_WITH.ptxas.map(String::from),
+            };
+        }
+        record
     }
 
-    fn command(&self, plan: &CasePlan, config: &ConfigInfo) -> String {
+    /// The record of a peer. Its order of arithmetic is its own business, and its work that of the case's first config.
+    pub fn peer(&self, plan: &CasePlan, timed: &PeerTimed) -> Record {
+        let first = plan.run.first().map_or("", |config| &config.id);
+        let mut record = Record {
+            command: self.command(plan, first),
+            order: "peer".into(),
+            kind: Kind::Peer,
+            peer: Some(timed.run.clone()),
+            ..self.base(plan, &timed.run.name)
+        };
+        match &timed.outcome {
+            Ok(measured) => self.measured(&mut record, plan, first, measured),
+            Err(why) => {
+                record.status = if timed.refused { Status::Skipped } else { Status::Error };
+                record.reason = Some(why.clone());
+            }
+        }
+        record
+    }
+
+    fn measured(&self, record: &mut Record, plan: &CasePlan, config: &str, measured: &Measured) {
+        record.times = Some(measured.times);
+        record.cold = measured.cold;
+        record.roof = self.roof(plan, config, measured.times.median_us);
+        record.clocks_before = Some(measured.before.clone());
+        record.clocks = Some(measured.clocks.clone());
+        record.rounds_repeated = measured.repeated;
+    }
+
+    fn command(&self, plan: &CasePlan, config: &str) -> String {
         let mut words = vec!["harness".to_string(), "sweep".into()];
         words.extend(plan.selected.arguments());
-        words.extend([
-            "--config".into(),
-            config.id.clone(),
-            "--device".into(),
-            self.spec.clone(),
-        ]);
+        words.extend(["--config".into(), config.into(), "--device".into(), self.spec.clone()]);
         words.extend(["--seed".into(), self.seed.to_string()]);
         shell_line(words)
     }
 
-    fn roof(&self, plan: &CasePlan, config: &ConfigInfo, timed: &Timed) -> Option<Roof> {
+    fn roof(&self, plan: &CasePlan, config: &str, us: f64) -> Option<Roof> {
         let case = &plan.selected.case;
-        let work = plan.op.work(case, &config.id, self.opened.sm_count).ok()?;
-        let us = timed.times.median_us;
+        let work = plan.op.work(case, config, self.opened.sm_count).ok()?;
         let gb_s = work.bytes() as f64 / (us * 1e3);
         let target = Target::of(&self.opened.name);
         let floor_us = self.copy_gb_s.map(|copy| work.floor_us(1e9 * copy, target));
@@ -169,6 +216,7 @@ fn status(fate: &Fate) -> (Status, Option<String>) {
         Fate::Checked(Outcome::Failed { message }) | Fate::Died(message) => (Status::Error, Some(message.clone())),
         Fate::Timed(t) => (Status::Passed, t.pruned.clone()),
         Fate::TimedOut(message) => (Status::Timeout, Some(message.clone())),
+        Fate::Peer(_) | Fate::Spent(_) => (Status::Skipped, Some("of no config".into())),
     }
 }
 

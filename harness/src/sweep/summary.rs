@@ -19,7 +19,7 @@ fn figure(r: &Record) -> Option<(f64, f64, f64)> {
     match r.kind {
         Kind::Measured => r.times.map(|t| (t.median_us, t.p20_us, t.p80_us)),
         Kind::Model => r.model_cost.map(|m| (m.cost, m.cost, m.cost)),
-        Kind::Verify => None,
+        Kind::Verify | Kind::Peer => None,
     }
 }
 
@@ -98,10 +98,15 @@ pub fn table(rows: &[Row], context: &Context, mode: ModeArg) -> Table {
             "fast_config",
             "fast_us",
             "strict_costs_pct",
+            "peer_us",
+            "ratio_to_peer",
+            "cold_us",
             "GB_per_s",
             "copy_rate_pct",
+            "floor_pct",
             "noise_pct",
             "bytes",
+            "peer_bytes",
         ]
     });
     for (plan, slice, records) in rows {
@@ -131,26 +136,48 @@ pub fn table(rows: &[Row], context: &Context, mode: ModeArg) -> Table {
             cells.push(if slice.checks { "on".into() } else { "off".into() });
         } else {
             let best = strict.as_ref().or(fast.as_ref()).map(|w| w.record);
+            let number = |v: Option<f64>, digits: usize| v.map_or_else(String::new, |v| format!("{v:.digits$}"));
+            let ratio = best.and_then(|r| r.ratio_to_peer);
+            // Of the winner's own round, which the peer's record need not be of.
+            let us = best.and_then(|r| r.times).map(|t| t.median_us);
+            cells.push(number(us.zip(ratio).map(|(us, ratio)| us * ratio), 2));
+            cells.push(number(ratio, 3));
+            cells.push(number(best.and_then(|r| r.cold).map(|t| t.median_us), 2));
             let roof = best.and_then(|r| r.roof);
             cells.push(roof.map_or_else(String::new, |r| format!("{:.0}", r.gb_s)));
             cells.push(
                 roof.and_then(|r| r.share_of_copy)
                     .map_or_else(String::new, |s| format!("{:.1}", 100.0 * s)),
             );
+            cells.push(number(roof.and_then(|r| r.share).map(|share| 100.0 * share), 1));
             cells.push(
                 best.and_then(|r| r.times)
                     .map_or_else(String::new, |t| format!("{:.1}", 100.0 * t.noise)),
             );
             cells.push(bytes(records));
+            cells.push(peer_bytes(records).into());
         }
         table.row(cells);
     }
     table
 }
 
+/// What became of the peer's bytes.
+fn peer_bytes(records: &[Record]) -> &'static str {
+    let peer = records.iter().rev().find_map(|r| Some((r.status, r.peer.as_ref()?)));
+    match peer.map(|(status, peer)| (status, peer.bytes_equal)) {
+        None => "",
+        Some((_, Some(true))) => "equal",
+        Some((_, Some(false))) => "differ",
+        Some((Status::Skipped, None)) => "refused",
+        Some((_, None)) => "failed",
+    }
+}
+
 /// `14 OK`, or what was wrong first.
 fn bytes(records: &[Record]) -> String {
-    let count = |s: Status| records.iter().filter(|r| r.status == s).count();
+    let configs = || records.iter().filter(|r| r.kind != Kind::Peer);
+    let count = |s: Status| configs().filter(|r| r.status == s).count();
     let parts: Vec<String> = [
         (Status::Incorrect, "WRONG"),
         (Status::Error, "ERROR"),
@@ -170,7 +197,7 @@ fn bytes(records: &[Record]) -> String {
 
 /// What a reader of the table has to know, below it.
 pub fn notes(rows: &[Row], context: &Context) -> String {
-    let records = || rows.iter().flat_map(|r| r.2);
+    let records = || rows.iter().flat_map(|r| r.2).filter(|r| r.kind != Kind::Peer);
     let count = |s: Status| records().filter(|r| r.status == s).count();
     let mut out = format!(
         "{} records: {} passed, {} incorrect, {} errors, {} timeouts\n",
@@ -197,11 +224,31 @@ pub fn notes(rows: &[Row], context: &Context) -> String {
             .filter(|r| r.clocks.as_ref().is_some_and(|c| !c.throttle.is_empty()))
             .count();
         out += &format!("{pruned} slow configs dropped after a short round; {throttled} results of a throttled GPU\n");
+        out += &against_peer(rows);
         if let Some(copy) = context.copy_gb_s {
             out += &format!(
-                "copy_rate_pct is the share of this device's own copy rate, {copy:.0} GB/s, that the strict winner reaches\n"
+                "copy_rate_pct is the share of this device's own copy rate, {copy:.0} GB/s, that the strict winner reaches; floor_pct the share of its time that bytes or multiply-adds need at the least\n"
             );
         }
+    }
+    out
+}
+
+/// The strict winners against the peer, in words; nothing without one.
+fn against_peer(rows: &[Row]) -> String {
+    let ratios = host::results::ratios(rows.iter().flat_map(|r| r.2));
+    let mut out = String::new();
+    for g in host::results::groups(&ratios) {
+        let wanted = g.wanted.map_or_else(String::new, |w| format!(" (wanted {w:.1})"));
+        out += &format!(
+            "ratio to the peer, {}: geometric mean {:.3}{wanted} of {} cases, least {:.3}, {} under {}\n",
+            g.name,
+            g.mean,
+            g.rows,
+            g.least,
+            g.under,
+            host::results::LEAST
+        );
     }
     out
 }

@@ -8,6 +8,7 @@ use host::device::{Device, DeviceSpec, SimtOptions};
 use host::op::OpError;
 
 use super::protocol::{Event, Opened, Request};
+use super::standing::Standing;
 use super::{copy_rate, sweep_job, verify_job};
 
 /// Exit code of a worker whose device cannot be used any more after a kernel's fault.
@@ -48,18 +49,20 @@ pub fn serve(spec: &DeviceSpec) -> Result<()> {
         }
         std::process::exit(0);
     });
+    let mut standing = Standing::default();
     for line in requests {
         let request: Request = serde_json::from_str(&line).with_context(|| format!("`{line}` is no request"))?;
-        handle(&device, request, &mut emit)?;
+        handle(&device, &mut standing, request, &mut emit)?;
         emit(Event::Done)?;
     }
     Ok(())
 }
 
-fn handle(device: &Device, request: Request, emit: Emit) -> Result<()> {
+fn handle(device: &Device, standing: &mut Standing, request: Request, emit: Emit) -> Result<()> {
     let simulator = device.info().is_simulator;
     let outcome = match request {
         Request::CopyRate => copy_rate::measure(device).and_then(|rate| emit(Event::CopyRate(rate))),
+        Request::Peers => standing.peers.tell(device, emit),
         Request::Sweep(job) => {
             let own = simulator.then(|| {
                 Device::simt_with(SimtOptions {
@@ -67,7 +70,7 @@ fn handle(device: &Device, request: Request, emit: Emit) -> Result<()> {
                     ..SimtOptions::default()
                 })
             });
-            sweep_job::run(own.as_ref().unwrap_or(device), &job, emit)
+            sweep_job::run(own.as_ref().unwrap_or(device), &job, standing, emit)
         }
         Request::Verify(job) => {
             let seeded = || SimtOptions {

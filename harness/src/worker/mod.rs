@@ -7,6 +7,7 @@ pub mod copy_rate;
 mod parent;
 pub mod plant;
 pub mod protocol;
+mod standing;
 mod sweep_job;
 mod timing;
 mod verify_job;

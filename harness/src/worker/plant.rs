@@ -3,7 +3,7 @@
 //! with it), `flip:CONFIG` (one bit of its output), `alone:CONFIG` (a part of a case comes out otherwise by itself); several
 //! configs with commas between.
 
-use host::device::Stream;
+use host::device::{Buffer, Stream};
 use host::op::spec::Dtype;
 use host::op::{AloneCheck, Case, Mismatch, OpError, Prepared, Reference};
 
@@ -82,6 +82,9 @@ impl Prepared for Planted {
     }
     fn coords(&self, byte: usize) -> String {
         self.inner.coords(byte)
+    }
+    fn tensor(&self, copy: usize, name: &str) -> Option<&Buffer> {
+        self.inner.tensor(copy, name)
     }
     fn repeatable(&self) -> bool {
         self.inner.repeatable()

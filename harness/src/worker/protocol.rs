@@ -1,7 +1,7 @@
 //! What parent and worker say to each other: one JSON value a line.
 
 use host::op::Case;
-use host::results::{Clocks, FirstBad, Times};
+use host::results::{Clocks, FirstBad, PeerRun, Place, Times};
 use serde::{Deserialize, Serialize};
 
 /// From the parent.
@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Measure the device's copy rate.
     CopyRate,
+    /// Look for peer libraries.
+    Peers,
     /// Check configs of one case, then time them if asked.
     Sweep(SweepJob),
     /// Run one random case through every implementation.
@@ -28,6 +30,12 @@ pub struct SweepJob {
     pub time: bool,
     /// Simulator: run with all checks on.
     pub checks: bool,
+    /// Time the peers that take the case beside them.
+    pub peer: bool,
+    /// Time single cold launches of the fastest as well.
+    pub cold: bool,
+    /// Fewer samples.
+    pub quick: bool,
 }
 
 /// One case of a verification.
@@ -54,6 +62,17 @@ pub enum Event {
     Ready(Opened),
     /// The copy rate in GB/s (10^9 bytes read plus written a second); none where it means nothing.
     CopyRate(Option<f64>),
+    /// The peers, and why the others are not there.
+    Peers {
+        /// Those that are.
+        found: Vec<PeerFound>,
+        /// The others, in words.
+        missing: Vec<String>,
+    },
+    /// How a peer did on the case: before the configs' times.
+    Peer(Box<PeerTimed>),
+    /// Where the case's time went.
+    Spent(Spent),
     /// This config is next; if the worker dies now, it was this one.
     Start {
         /// The config's id.
@@ -73,7 +92,7 @@ pub enum Event {
         /// The config's id.
         config: String,
         /// The times and the device's state.
-        timed: Timed,
+        timed: Box<Timed>,
     },
     /// The job as a whole failed, for example for lack of memory.
     Failed {
@@ -95,6 +114,8 @@ pub enum Phase {
     Check,
     /// It is timed.
     Time,
+    /// It is a peer, and is looked for, checked or timed.
+    Peer,
 }
 
 impl std::fmt::Display for Phase {
@@ -103,6 +124,7 @@ impl std::fmt::Display for Phase {
             Phase::Prepare => "preparing",
             Phase::Check => "checking bytes",
             Phase::Time => "timing",
+            Phase::Peer => "running a peer",
         })
     }
 }
@@ -150,17 +172,69 @@ pub enum Outcome {
     },
 }
 
+/// A library that can be measured against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerFound {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where it was found.
+    pub file: String,
+}
+
+/// Seconds of a case by what they were spent on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Making the data and the references.
+    pub prepare_s: f64,
+    /// Comparing bytes before timing.
+    pub check_s: f64,
+    /// Timing, and comparing the bytes of what was timed.
+    pub time_s: f64,
+}
+
+/// The times of one candidate, a config or a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Times of a launch among replays over rotating copies.
+    pub times: Times,
+    /// Times of single cold launches.
+    pub cold: Option<Times>,
+    /// The device's state before the round that `times` is of.
+    pub before: Clocks,
+    /// And after it.
+    pub clocks: Clocks,
+    /// How often the round was run again because the device was throttled.
+    pub repeated: u32,
+}
+
 /// A config's times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timed {
-    /// Times of a launch.
-    pub times: Times,
-    /// The device's state beside the samples.
-    pub clocks: Clocks,
+    /// The times and the device's state.
+    pub measured: Measured,
+    /// Its place among the configs of this job.
+    pub place: Place,
+    /// The fastest peer's median over this one, of the same round; and of cold launches.
+    pub ratio_to_peer: Option<f64>,
+    /// Of cold launches.
+    pub cold_ratio_to_peer: Option<f64>,
     /// Dropped after the first round, with the reason; its times are of that round.
     pub pruned: Option<String>,
     /// Timed again among the fastest; its times are of that round.
     pub finalist: bool,
     /// Copies of the operands the launches rotated over.
     pub copies: usize,
+}
+
+/// How a peer did on a case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerTimed {
+    /// What ran.
+    pub run: PeerRun,
+    /// Its times, or why it has none.
+    pub outcome: Result<Measured, String>,
+    /// Whether it does not take the case, which is no failure.
+    pub refused: bool,
 }

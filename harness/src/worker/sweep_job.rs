@@ -1,5 +1,7 @@
 //! One case of a sweep, in the worker: prepare, check every config's bytes, then time those that held.
 
+use std::time::Instant;
+
 use anyhow::{Result, bail};
 use host::device::{Device, Stream};
 use host::op::{
@@ -9,11 +11,13 @@ use host::results::FirstBad;
 
 use super::child::{Emit, exit_if, operation};
 use super::plant::{self, Planted};
-use super::protocol::{Event, Outcome, Phase, SweepJob};
-use super::timing;
+use super::protocol::{Event, Outcome, Phase, Spent, SweepJob};
+use super::standing::Standing;
+use super::timing::{self, Bench, Budget};
 
-/// Fewest copies of the operands that launches rotate over.
-const MIN_COPIES: u64 = 3;
+/// Fewest copies of the operands that launches rotate over: of operands larger than twice the L2 cache, between two uses of one
+/// copy the other has passed through it.
+const MIN_COPIES: u64 = 2;
 /// Most: beyond it preparing takes longer than timing. A case so small is warm in L2 whatever one does.
 const MAX_COPIES: u64 = 256;
 
@@ -21,7 +25,7 @@ const MAX_COPIES: u64 = 256;
 ///
 /// # Errors
 /// What keeps the case as a whole from running. What goes wrong with one config is an event.
-pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
+pub fn run(device: &Device, job: &SweepJob, standing: &mut Standing, emit: Emit) -> Result<()> {
     if job.time && device.info().is_simulator {
         bail!("the simulator is not timed: its times say nothing of a GPU's");
     }
@@ -39,11 +43,15 @@ pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
         config: "*".into(),
         phase: Phase::Prepare,
     })?;
+    let mut spent = Spent::default();
+    let mut since = Instant::now();
+    let mut lap = || std::mem::replace(&mut since, Instant::now()).elapsed().as_secs_f64();
     let copies = if job.time { copies(device, job, op)? } else { 1 };
     let mut prepared = Planted::new(op.prepare(device, &job.case, job.seed, copies)?);
     let tuned = configs.iter().any(|c| !c.plain);
     let against = references(device, job.checks, tuned, &mut prepared)?;
     let stream = device.stream()?;
+    spent.prepare_s = lap();
     let mut held = Vec::new();
     for config in configs {
         emit(Event::Start {
@@ -64,10 +72,20 @@ pub fn run(device: &Device, job: &SweepJob, emit: Emit) -> Result<()> {
         })?;
         exit_if(lost);
     }
+    spent.check_s = lap();
     if job.time && !held.is_empty() {
-        timing::time_all(device, &mut prepared, &stream, &held, &against, emit)?;
+        let budget = Budget::of(job.quick);
+        let Standing { peers, patience } = standing;
+        let peers = if job.peer {
+            peers.get(device, emit)?.0.as_slice()
+        } else {
+            &[]
+        };
+        let mut bench = Bench::new(device, &stream, budget, copies, patience)?;
+        timing::time_all(&mut bench, &mut prepared, &held, peers, job.cold, &against, emit)?;
     }
-    Ok(())
+    spent.time_s = lap();
+    emit(Event::Spent(spent))
 }
 
 /// Copies of the weights so that what the launches read exceeds twice the L2 cache before any of it is read again, as far

@@ -38,6 +38,18 @@ impl Stream {
         &self.device
     }
 
+    /// The `CUstream` of it, for libraries that launch on it themselves; none on the simulator. The device's context is made
+    /// the calling thread's, which such libraries go by.
+    pub(crate) fn cuda(&self) -> Result<Option<*mut std::ffi::c_void>> {
+        match (self.device.backend(), &self.handle) {
+            (Backend::Cuda(cuda), StreamHandle::Cuda(stream)) => {
+                cuda.make_current()?;
+                Ok(Some(stream.as_inner().cast()))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Waits for all work of this stream.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub use check::{CheckError, Compared, Expected, Want, check, check_after, check_
 pub use compare::{Mismatch, compare_bytes, compare_within};
 
 use crate::cost::{Math, Work};
-use crate::device::{Device, DeviceError, Stream};
+use crate::device::{Buffer, Device, DeviceError, Stream};
 use crate::shapes::ShapeSet;
 
 /// The order of arithmetic a config follows.
@@ -280,6 +280,13 @@ pub trait Prepared {
     /// # Errors
     /// When the device fails.
     fn plain(&mut self) -> Result<&[u8], OpError>;
+
+    /// A copy's tensor by its name in the operation (`a`, `w`, `y`), for what launches on the same buffers with code of its own
+    /// ([`crate::peer`]). None where there is no such tensor or the operation shows none.
+    fn tensor(&self, copy: usize, name: &str) -> Option<&Buffer> {
+        let _ = (copy, name);
+        None
+    }
 
     /// Whether a second launch on the same copy gives the same bytes: nothing is updated in place.
     fn repeatable(&self) -> bool {

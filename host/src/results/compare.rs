@@ -1,6 +1,7 @@
 //! Two sets of records beside each other: which cases became slower, which faster, which cannot be told apart.
 
-use super::record::{Kind, Mode, Record, Times};
+use super::measured::Times;
+use super::record::{Kind, Mode, Record};
 use std::collections::BTreeMap;
 
 /// What makes two records the same case.

@@ -1,5 +1,6 @@
 //! The record: one line of a results file.
 
+use super::measured::{Clocks, PeerRun, Place, Roof, Times};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,8 @@ pub enum Kind {
     Model,
     /// Bytes only.
     Verify,
+    /// Times of a peer library's kernel ([`PeerRun`]), from the device's events in the same rounds as the configs'.
+    Peer,
 }
 
 /// How a case ended.
@@ -126,52 +129,6 @@ impl BytesCheck {
     }
 }
 
-/// Times of one launch, in microseconds, over all samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Times {
-    /// The median.
-    pub median_us: f64,
-    /// A fifth of the samples are below.
-    pub p20_us: f64,
-    /// A fifth of the samples are above.
-    pub p80_us: f64,
-    /// The least.
-    pub min_us: f64,
-    /// How many samples.
-    pub samples: u32,
-    /// (p80 - p20) / median.
-    pub noise: f64,
-}
-
-impl Times {
-    /// The figures of a list of samples in microseconds; `None` where it is empty or holds a value that is not finite.
-    ///
-    /// Percentiles are the nearest rank: sample ceil(p * n), counted from 1 in ascending order.
-    pub fn from_samples(samples: &[f64]) -> Option<Times> {
-        if samples.is_empty() || samples.iter().any(|s| !s.is_finite()) {
-            return None;
-        }
-        let mut sorted = samples.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let rank = |percent: usize| sorted[(percent * sorted.len()).div_ceil(100).max(1) - 1];
-        let (p20_us, median_us, p80_us) = (rank(20), rank(50), rank(80));
-        let noise = if median_us > 0.0 {
-            (p80_us - p20_us) / median_us
-        } else {
-            0.0
-        };
-        let samples = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
-        Some(Times {
-            median_us,
-            p20_us,
-            p80_us,
-            min_us: sorted[0],
-            samples,
-            noise,
-        })
-    }
-}
-
 /// The simulator's cost model: configs are ranked by `cost`, which is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ModelCost {
@@ -183,37 +140,6 @@ pub struct ModelCost {
     pub instructions: u64,
     /// Warps an SM can hold over the most it can hold, 0 to 1; none where ptxas was not there to say.
     pub occupancy: Option<f64>,
-}
-
-/// How near the roof a time is.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Roof {
-    /// Bytes that one launch has to move at least.
-    pub bytes: u64,
-    /// Those bytes over the median time, in GB/s (10^9).
-    pub gb_s: f64,
-    /// That rate over the measured copy rate of this device; none where no copy was measured.
-    pub share_of_copy: Option<f64>,
-    /// The least time one launch can take, in microseconds: its bytes at the measured copy rate or its multiply-adds at
-    /// their units' rate, whichever is longer. None in old records and where no copy was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub floor_us: Option<f64>,
-    /// `floor_us` over the median time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub share: Option<f64>,
-}
-
-/// The device's state beside the samples.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Clocks {
-    /// SM clock in MHz.
-    pub sm_mhz: Option<u32>,
-    /// Temperature in degrees Celsius.
-    pub temp_c: Option<u32>,
-    /// Power in watts.
-    pub power_w: Option<f64>,
-    /// Reasons the device gives for a clock below its highest; empty for none.
-    pub throttle: Vec<String>,
 }
 
 /// What made the kernel.
@@ -262,18 +188,39 @@ pub struct Record {
     /// The comparison with the references; none where the case did not get that far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_check: Option<BytesCheck>,
-    /// Times; only with [`Kind::Measured`].
+    /// Times; only with [`Kind::Measured`] and [`Kind::Peer`]. Of replays over rotating copies of the operands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<Times>,
+    /// Times of single launches with nothing in the L2 cache, where they were asked for; only beside `times`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold: Option<Times>,
+    /// The peer's median over this config's, of the same round of the same run: above 1 is faster than the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_to_peer: Option<f64>,
+    /// The same of `cold`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_ratio_to_peer: Option<f64>,
+    /// Its place in the run; none in old records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// What ran in place of a config; with [`Kind::Peer`] and never else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerRun>,
     /// The modelled cost; only with [`Kind::Model`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_cost: Option<ModelCost>,
-    /// How near the roof; only with [`Kind::Measured`].
+    /// How near the roof; only beside `times`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roof: Option<Roof>,
-    /// The device's state; only with [`Kind::Measured`].
+    /// The device's state after the round that the times are of; only beside `times`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clocks: Option<Clocks>,
+    /// The same before that round; none in old records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks_before: Option<Clocks>,
+    /// How often the round was run again because the device was throttled.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rounds_repeated: u32,
     /// SHA-256 of the PTX that ran (of the image that holds the kernel), in hex; none on the simulator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ptx_sha256: Option<String>,
@@ -292,17 +239,28 @@ impl Record {
     pub fn contradiction(&self) -> Option<String> {
         let says = |what: &str| Some(format!("{} {} {}: {what}", self.op, self.shape.name, self.config));
         let held = self.bytes_check.as_ref().map(|c| c.held(&self.order));
-        let measured = self.kind == Kind::Measured;
+        let peer = self.kind == Kind::Peer;
+        let measured = self.kind == Kind::Measured || peer;
         if self.schema != SCHEMA {
             return says("the schema is not this build's");
         }
         if !measured && (self.times.is_some() || self.roof.is_some() || self.clocks.is_some()) {
             return says("times, roof or clocks in a record that is not measured");
         }
+        let beside = [self.cold.is_some(), self.ratio_to_peer.is_some(), self.place.is_some()];
+        if self.times.is_none() && beside.contains(&true) {
+            return says("cold times, a ratio or a place without times");
+        }
+        if peer != self.peer.is_some() || (peer && self.bytes_check.is_some()) {
+            return says("a peer and a config in one record, or a peer's record without the peer");
+        }
         if self.kind != Kind::Model && self.model_cost.is_some() {
             return says("a modelled cost in a record that is not of the model");
         }
         match self.status {
+            // Nobody asks a peer for equal bytes.
+            Status::Passed if peer && self.times.is_some() => None,
+            Status::Passed if peer => says("a peer that ran without times"),
             Status::Passed if held != Some(true) => says("passed without a bytes check that held"),
             Status::Passed if self.bytes_check.as_ref().is_some_and(|c| c.against.is_empty()) => {
                 says("passed a bytes check against nothing")
@@ -327,6 +285,10 @@ impl Record {
                 .as_ref()
                 .is_some_and(|c| c.held(&self.order) && !c.against.is_empty())
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The file name of a device: lower case, everything but letters and digits a single `-`. `NVIDIA H200` gives

@@ -226,7 +226,7 @@ fn figures(r: &Record) -> Option<(f64, f64, f64)> {
     let figures = match r.kind {
         Kind::Measured => r.times.map(|t| (t.median_us, t.p20_us, t.p80_us)),
         Kind::Model => r.model_cost.map(|m| (m.cost, m.cost, m.cost)),
-        Kind::Verify => None,
+        Kind::Verify | Kind::Peer => None,
     };
     figures.filter(|(m, a, b)| m.is_finite() && a.is_finite() && b.is_finite())
 }

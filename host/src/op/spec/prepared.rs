@@ -7,7 +7,7 @@ use super::bound::Bound;
 use super::place::{bind, locate, offset, output, poison};
 use super::problem::{Alone, Answer, Problem, Same};
 use super::tensor::{Dtype, Role, Tensor};
-use crate::device::{Device, Stream};
+use crate::device::{Buffer, Device, Stream};
 use crate::op::random::Random;
 use crate::op::{AloneCheck, Case, OpError, Order, Part, Prepared, Reference, compare_bytes};
 
@@ -215,6 +215,10 @@ impl Prepared for OnDevice {
     fn output(&self, copy: usize) -> Result<Vec<u8>, OpError> {
         self.device.synchronize()?;
         output(self.op, &self.problem.tensors(), self.copy(copy)?)
+    }
+
+    fn tensor(&self, copy: usize, name: &str) -> Option<&Buffer> {
+        self.copies.get(copy)?.buffer(name).ok()
     }
 
     fn repeatable(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The record's own rules and comparison. Files are tested in `host/tests/results_file.rs`.
 
+mod peers;
 mod tuned;
 
 use super::*;
@@ -50,9 +51,16 @@ fn run(config: &str, median: f64, spread: f64) -> Record {
             samples: 100,
             noise: 0.0,
         }),
+        cold: None,
+        ratio_to_peer: None,
+        cold_ratio_to_peer: None,
+        place: None,
+        peer: None,
         model_cost: None,
         roof: None,
         clocks: None,
+        clocks_before: None,
+        rounds_repeated: 0,
         ptx_sha256: Some("aa".into()),
         source_hash: None,
         toolchain: Toolchain::default(),
