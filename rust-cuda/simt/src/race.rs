@@ -93,6 +93,8 @@ pub(crate) struct Races {
 struct Me<'a> {
     clocks: &'a Clocks,
     access: Access,
+    /// The last access that was found ordered: neighbouring words mostly have the same.
+    ordered: std::cell::Cell<(u8, u32, u32)>,
 }
 
 impl Me<'_> {
@@ -103,9 +105,17 @@ impl Me<'_> {
 
     /// The part of `a` that nothing orders before now.
     fn unordered(&self, a: &Access) -> Option<Access> {
+        let key = (a.warp, a.stamp, a.lanes);
+        if self.ordered.get() == key {
+            return None;
+        }
         let lane = self.access.lanes.trailing_zeros();
         let lanes = self.clocks.unordered(a, usize::from(self.access.warp), lane);
-        (lanes != 0).then_some(Access { lanes, ..*a })
+        if lanes == 0 {
+            self.ordered.set(key);
+            return None;
+        }
+        Some(Access { lanes, ..*a })
     }
 }
 
@@ -167,7 +177,13 @@ impl Races {
             lanes: 1 << lane,
             warp: warp as u8,
         };
-        let me = Me { clocks, access };
+        // No access has no lanes.
+        let ordered = std::cell::Cell::new((0, 0, 0));
+        let me = Me {
+            clocks,
+            access,
+            ordered,
+        };
         let result = self.touch_all(&me, (addr, len), touch);
         if let Err((at, _)) = &result
             && touch == Touch::Issue
@@ -233,39 +249,44 @@ impl Races {
         if touch == Touch::Read && self.read_again(me, range, i) {
             return Ok(());
         }
-        let mut cell = *self.cell(range, i);
         if touch == Touch::Land {
-            cell.pending = 0;
-        } else {
-            if let Some(trouble) = cell.pending() {
-                return Err(trouble);
-            }
-            let written = !me.clocks.stale(&cell.write);
-            if !written && matches!(touch, Touch::Read | Touch::Atomic) {
-                return Err(Trouble::Unwritten);
-            }
-            if written && !me.after(&cell.write) {
-                return Err(Trouble::Race {
-                    with: cell.write,
-                    did: "wrote",
-                });
-            }
-            if touch != Touch::Read {
-                self.against(me, &cell.read, cell.many[0], "read")?;
-            }
-            if touch != Touch::Atomic {
-                self.against(me, &cell.atomic, cell.many[1], "updated atomically")?;
-            }
+            let layout = self.landing;
+            let cell = self.cell(range, i);
+            (cell.pending, cell.write, cell.layout) = (0, me.access, layout);
+            (cell.read, cell.atomic, cell.many) = (NOBODY, NOBODY, [0; 2]);
+            return Ok(());
+        }
+        let mut cell = *self.cell(range, i);
+        if let Some(trouble) = cell.pending() {
+            return Err(trouble);
+        }
+        let written = !me.clocks.stale(&cell.write);
+        if !written && matches!(touch, Touch::Read | Touch::Atomic) {
+            return Err(Trouble::Unwritten);
+        }
+        if written && !me.after(&cell.write) {
+            return Err(Trouble::Race {
+                with: cell.write,
+                did: "wrote",
+            });
+        }
+        if touch != Touch::Read {
+            self.against(me, &cell.read, cell.many[0], "read")?;
+        }
+        if touch != Touch::Atomic {
+            self.against(me, &cell.atomic, cell.many[1], "updated atomically")?;
         }
         match touch {
             Touch::Read => self.add(me, &mut cell.read, &mut cell.many[0]),
             Touch::Atomic => self.add(me, &mut cell.atomic, &mut cell.many[1]),
             Touch::Write | Touch::Land => {
-                cell.write = me.access;
-                cell.layout = if touch == Touch::Land { self.landing } else { 0 };
+                (cell.write, cell.layout) = (me.access, 0);
                 (cell.read, cell.atomic, cell.many) = (NOBODY, NOBODY, [0; 2]);
             }
-            Touch::Issue => cell.pending = (me.access.lowest_thread() + 1) as u16,
+            Touch::Issue => {
+                self.cell(range, i).pending = (me.access.lowest_thread() + 1) as u16;
+                return Ok(());
+            }
         }
         *self.cell(range, i) = cell;
         Ok(())
