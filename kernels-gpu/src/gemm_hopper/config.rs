@@ -88,16 +88,15 @@ impl Config {
         if u64::from(m.div_ceil(bm)) * u64::from(n.div_ceil(bn)) >= 1 << 31 {
             return Err(format!("m = {m}, n = {n}: 2^31 tiles or more"));
         }
-        if self.swapped && self.shares_p {
-            // Few weights.
-            if n > bn {
-                return Err(format!("n = {n} > {bn}: a config for few outputs"));
-            }
-            return Ok(());
-        }
         if self.swapped {
+            // Few outputs: all of them are one tile, whatever the number of tokens.
+            if n <= bn && m > bm {
+                return Ok(());
+            }
             if m > bm {
-                return Err(format!("m = {m} > {bm}: the weights would be read more than once"));
+                return Err(format!(
+                    "m = {m} > {bm} and n = {n} > {bn}: neither operand would be read once"
+                ));
             }
             if bm > 8 && m <= bm / 2 {
                 return Err(format!("m = {m} <= {}: half of the tile would be empty", bm / 2));
@@ -106,6 +105,9 @@ impl Config {
         }
         if m <= bm / 2 && bm > 64 {
             return Err(format!("m = {m} <= {}: half of the tile would be empty", bm / 2));
+        }
+        if bn < 64 && n > bn {
+            return Err(format!("n = {n} > {bn}: a config for few outputs"));
         }
         if n <= bn / 2 && bn > 64 {
             return Err(format!("n = {n} <= {}: half of the tile would be empty", bn / 2));

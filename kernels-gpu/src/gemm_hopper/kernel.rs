@@ -11,7 +11,7 @@
 //! multiplies while the other stores; else the warpgroups share a tile's rows.
 
 use cuda_std::cluster;
-use cuda_std::mbarrier::{self, Barriers, Stage};
+use cuda_std::mbarrier::{self, Barrier, Barriers, Stage};
 use cuda_std::shared::{self, Shared};
 use cuda_std::tma::{self, Hint, TensorMap};
 use cuda_std::wgmma::{self, Accumulator, Descriptor, Land, Multiply, Swizzle};
@@ -80,8 +80,8 @@ impl<
     const SLAB_BYTES: u32 = Self::P_BYTES + Self::BQ * ROW;
     /// Bytes of a stage.
     pub(super) const STAGE_BYTES: u32 = SLABS * Self::SLAB_BYTES;
-    /// Whether 16-bit outputs go out through shared memory: tiles of whole stores.
-    pub const STAGED: bool = MODE & SWAPPED == 0 && Self::BQ.is_multiple_of(STORE_COLUMNS);
+    /// Whether 16-bit outputs go out through shared memory, as many columns as make whole stores.
+    pub const STAGED: bool = MODE & SWAPPED == 0 && Self::BQ >= STORE_COLUMNS;
     const STAGING_BYTES: u32 = if Self::STAGED { 2 * WARPGROUPS * STORE_BYTES } else { 0 };
     /// Whether P are the weights.
     pub const SWAPS: bool = MODE & SWAPPED != 0;
@@ -157,7 +157,8 @@ impl<
             tma::prefetch(args.q);
         }
         Self::meet();
-        thread::wait_for_prerequisites();
+        // The next kernel may set off: it gets what this one leaves free, and waits for the end of this one itself.
+        thread::launch_dependents();
         let order = Order::new::<CLUSTER>(args.rows, [Self::BP, Self::BQ], MODE & SHARE_P != 0);
         if producer {
             if WARPGROUPS > 1 {
@@ -192,51 +193,79 @@ impl<
         }
     }
 
-    /// Copies stage after stage of the block's tiles.
+    /// Copies stage after stage of the block's tiles. The weights of the first stages do not wait for the kernels before this one.
     ///
     /// # Safety
     /// As [`Tiles::run`].
     #[inline(always)]
     unsafe fn produce(args: Args<'_>, order: Order, base: Shared<u8>, full: Barriers<STAGES>, empty: Barriers<STAGES>) {
-        let all = ((1u32 << CLUSTER) - 1) as u16;
-        let rank = if CLUSTER > 1 { cluster::rank() } else { 0 };
+        let room = |stage: u32| base.add(stage * Self::STAGE_BYTES);
+        let Some(first) = order.place(0) else { return };
+        let mut early = 0;
+        while early < STAGES && early * SLABS * BK < args.k {
+            let filled = full.get(early);
+            filled.arrive_expect(Self::STAGE_BYTES);
+            // SAFETY: nobody has used the stage; the maps are the caller's matter.
+            unsafe { Self::copy(Self::SWAPS, args, first, early * SLABS * BK, room(early), filled) };
+            early += 1;
+        }
+        thread::wait_for_prerequisites();
         let mut stage = Stage::<STAGES>::first();
         let mut turn = 0;
-        while let Some(Place { p, q }) = order.place(turn) {
+        while let Some(place) = order.place(turn) {
             let mut k = 0;
             while k < args.k {
-                empty.get(stage.index).wait(stage.phase ^ 1);
                 let filled = full.get(stage.index);
-                filled.arrive_expect(Self::STAGE_BYTES);
-                let mut to = base.add(stage.index * Self::STAGE_BYTES);
-                let mut slab = 0;
-                while slab < SLABS {
-                    let at = (k + slab * BK) as i32;
-                    // SAFETY: the stage is empty, and its rows have these sizes; the maps are the caller's matter.
-                    unsafe {
-                        if CLUSTER > 1 && MODE & SHARE_P != 0 {
-                            let first = rank * Self::P_BOX;
-                            let part = to.add(first * ROW);
-                            tma::load_multicast(part, args.p, [at, (p + first) as i32], filled, all, Hint::Normal);
-                        } else {
-                            tma::load(to, args.p, [at, p as i32], filled, Hint::Normal);
-                        }
-                        let columns = to.add(Self::P_BYTES);
-                        if CLUSTER > 1 && MODE & SHARE_P == 0 {
-                            let first = rank * Self::Q_BOX;
-                            let part = columns.add(first * ROW);
-                            tma::load_multicast(part, args.q, [at, (q + first) as i32], filled, all, Hint::Normal);
-                        } else {
-                            tma::load(columns, args.q, [at, q as i32], filled, Hint::Normal);
-                        }
+                // SAFETY: the stage is empty; the maps are the caller's matter.
+                unsafe {
+                    if early == 0 {
+                        empty.get(stage.index).wait(stage.phase ^ 1);
+                        filled.arrive_expect(Self::STAGE_BYTES);
+                        Self::copy(Self::SWAPS, args, place, k, room(stage.index), filled);
+                    } else {
+                        early -= 1;
                     }
-                    to = to.add(Self::SLAB_BYTES);
-                    slab += 1;
+                    Self::copy(!Self::SWAPS, args, place, k, room(stage.index), filled);
                 }
                 stage.advance();
                 k += SLABS * BK;
             }
             turn += 1;
+        }
+    }
+
+    /// Starts the copies of P's rows (else Q's) for one stage, from `k` on.
+    ///
+    /// # Safety
+    /// As [`Tiles::run`]; the stage's room `to` is free.
+    #[inline(always)]
+    unsafe fn copy(of_p: bool, args: Args<'_>, place: Place, k: u32, to: Shared<u8>, filled: Barrier) {
+        let (map, row, to) = if of_p {
+            (args.p, place.p, to)
+        } else {
+            (args.q, place.q, to.add(Self::P_BYTES))
+        };
+        // What the cluster shares each of its blocks copies a part of, to all of them.
+        let shared = CLUSTER > 1 && of_p == (MODE & SHARE_P != 0);
+        let first = if shared {
+            cluster::rank() * if of_p { Self::P_BOX } else { Self::Q_BOX }
+        } else {
+            0
+        };
+        let all = ((1u32 << CLUSTER) - 1) as u16;
+        let mut slab = 0;
+        while slab < SLABS {
+            let to = to.add(slab * Self::SLAB_BYTES + first * ROW);
+            let at = [(k + slab * BK) as i32, (row + first) as i32];
+            // SAFETY: the room is the caller's promise.
+            unsafe {
+                if shared {
+                    tma::load_multicast(to, map, at, filled, all, Hint::Normal);
+                } else {
+                    tma::load(to, map, at, filled, Hint::Normal);
+                }
+            }
+            slab += 1;
         }
     }
 
@@ -255,6 +284,8 @@ impl<
     ) where
         Accumulator<f32, R>: Multiply<E::Format> + Land,
     {
+        // y and the residual may be the business of kernels before this one.
+        thread::wait_for_prerequisites();
         let warpgroup = warp / 4;
         let ping_pong = MODE & PING_PONG != 0;
         // The warpgroup's rows of the tile.
@@ -333,10 +364,12 @@ impl<
                     let row = p + first_row + 64 * i as u32;
                     // SAFETY: the caller's promise.
                     unsafe {
-                        if Self::STAGED && args.staged {
+                        let staged = Self::STAGED && args.staged;
+                        if staged {
                             Self::store_staged::<E>(args.y, sums[i % MW].values(), [row, q], base, warp);
-                        } else {
-                            Self::store_direct::<E>(args, sums[i % MW].values(), [row, q], warp);
+                        }
+                        if !staged || !Self::BQ.is_multiple_of(STORE_COLUMNS) {
+                            Self::store_direct::<E>(args, sums[i % MW].values(), [row, q], warp, staged);
                         }
                     }
                 }

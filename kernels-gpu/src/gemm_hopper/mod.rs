@@ -16,6 +16,9 @@
 //! where few tokens meet many weights. A tile is `bp` rows of P by `bq` rows of Q; copies of rows outside of a tensor are zeros, and stores
 //! leave them out: no buffer is padded. Tensor maps come as parameters: nothing of a launch lives elsewhere, and graphs keep it.
 //!
+//! *Dependent launch*: the kernel may be launched as a programmatic dependent of the one before it in the stream. It reads `a`, `bias` and
+//! `residual` and writes `y` after that one's end; **`w` it reads before**, so no kernel right before it may write the weights.
+//!
 //! *Roles and barriers*: [`kernel`]. Configs and what they take: [`CONFIGS`](config::CONFIGS).
 //!
 //! # Versions
@@ -26,6 +29,7 @@
 //! | 1 | 128 x 256, two consumer warpgroups, four stages, persistent | 0.93 at 4096^3, 0.86 at 2048 x 12288 x 2048 |
 //! | 2 | the release of a stage across a cluster without a fence of the cluster's scope | clusters from 0.63 to 0.93 |
 //! | 3 | rounding and staging without bias and residual in a path of its own (they took 40 instructions a pair of outputs) | 1.02 and 1.01 |
+//! | 4 | tiles whose number fits the SMs (160, 144, 80 columns; 64 rows in clusters); a programmatic dependent launch, whose first weights do not wait for the kernel before | 1.02 over 102 shapes of 256 rows and more (min 0.77 before, 0.84 after); one row of 32 outputs over 2048: 1.08 to 1.60 |
 
 pub mod kernel;
 pub mod order;
@@ -46,20 +50,28 @@ macro_rules! tiles {
             hopper_bf16_b, hopper_f16_b, "hopper_bm128_bn256_bk64_s4_c2", 384, 1, [1, 128, 2, 4, 1, 2, 0];
             hopper_bf16_c, hopper_f16_c, "hopper_bm256_bn128_bk64_s4_c2", 384, 1, [2, 64, 2, 4, 1, 2, 4];
             hopper_bf16_d, hopper_f16_d, "hopper_bm128_bn192_bk64_s4", 384, 1, [1, 96, 2, 4, 1, 1, 0];
-            hopper_bf16_e, hopper_f16_e, "hopper_bm128_bn128_bk64_s6_pp", 384, 1, [2, 64, 2, 6, 1, 1, 1];
-            hopper_bf16_f, hopper_f16_f, "hopper_bm128_bn128_bk64_s6", 384, 1, [1, 64, 2, 6, 1, 1, 0];
-            // Where those would leave SMs without work.
-            hopper_bf16_g, hopper_f16_g, "hopper_bm64_bn256_bk64_s5", 160, 1, [1, 128, 1, 5, 1, 1, 0];
-            hopper_bf16_h, hopper_f16_h, "hopper_bm64_bn192_bk64_s6", 160, 1, [1, 96, 1, 6, 1, 1, 0];
-            hopper_bf16_i, hopper_f16_i, "hopper_bm64_bn128_bk128_s4", 160, 1, [1, 64, 1, 4, 2, 1, 0];
-            hopper_bf16_j, hopper_f16_j, "hopper_bm64_bn64_bk128_s6", 160, 1, [1, 32, 1, 6, 2, 1, 0];
-            // Few tokens: the weights are P, and streamed once.
-            hopper_bf16_k, hopper_f16_k, "hopper_bm8_bn64_bk256_s5", 160, 1, [1, 4, 1, 5, 4, 1, 2];
-            hopper_bf16_l, hopper_f16_l, "hopper_bm16_bn64_bk256_s4", 160, 1, [1, 8, 1, 4, 4, 1, 2];
-            hopper_bf16_m, hopper_f16_m, "hopper_bm32_bn64_bk256_s4", 160, 1, [1, 16, 1, 4, 4, 1, 2];
-            hopper_bf16_n, hopper_f16_n, "hopper_bm32_bn64_bk256_s4_c2", 160, 1, [1, 16, 1, 4, 4, 2, 2];
-            // Few weights: they are P, and the blocks of a cluster share them.
-            hopper_bf16_o, hopper_f16_o, "hopper_bm16_bn64_bk256_s5_c4", 160, 1, [1, 8, 1, 5, 4, 4, 6];
+            hopper_bf16_e, hopper_f16_e, "hopper_bm128_bn160_bk64_s5", 384, 1, [1, 80, 2, 5, 1, 1, 0];
+            hopper_bf16_f, hopper_f16_f, "hopper_bm128_bn144_bk64_s5", 384, 1, [1, 72, 2, 5, 1, 1, 0];
+            hopper_bf16_g, hopper_f16_g, "hopper_bm128_bn128_bk64_s6_pp", 384, 1, [2, 64, 2, 6, 1, 1, 1];
+            hopper_bf16_h, hopper_f16_h, "hopper_bm128_bn128_bk64_s6", 384, 1, [1, 64, 2, 6, 1, 1, 0];
+            // Where those would leave SMs without work, or fill their last wave badly.
+            hopper_bf16_i, hopper_f16_i, "hopper_bm128_bn80_bk64_s7", 384, 1, [1, 40, 2, 7, 1, 1, 0];
+            hopper_bf16_j, hopper_f16_j, "hopper_bm128_bn64_bk128_s4_c2", 384, 1, [1, 32, 2, 4, 2, 2, 4];
+            hopper_bf16_k, hopper_f16_k, "hopper_bm64_bn192_bk64_s6_c2", 160, 1, [1, 96, 1, 6, 1, 2, 0];
+            hopper_bf16_l, hopper_f16_l, "hopper_bm64_bn128_bk128_s4_c2", 160, 1, [1, 64, 1, 4, 2, 2, 0];
+            hopper_bf16_m, hopper_f16_m, "hopper_bm64_bn96_bk128_s5_c2", 160, 1, [1, 48, 1, 5, 2, 2, 0];
+            hopper_bf16_n, hopper_f16_n, "hopper_bm64_bn80_bk128_s5_c2", 160, 1, [1, 40, 1, 5, 2, 2, 0];
+            hopper_bf16_o, hopper_f16_o, "hopper_bm64_bn64_bk128_s6", 160, 1, [1, 32, 1, 6, 2, 1, 0];
+            hopper_bf16_p, hopper_f16_p, "hopper_bm64_bn64_bk128_s6_c2", 160, 1, [1, 32, 1, 6, 2, 2, 0];
+            // Few outputs.
+            hopper_bf16_q, hopper_f16_q, "hopper_bm64_bn32_bk128_s8", 160, 1, [1, 16, 1, 8, 2, 1, 0];
+            // Few tokens, or few outputs too: the weights are P, and streamed once.
+            hopper_bf16_r, hopper_f16_r, "hopper_bm8_bn64_bk256_s5", 160, 1, [1, 4, 1, 5, 4, 1, 2];
+            hopper_bf16_s, hopper_f16_s, "hopper_bm8_bn64_bk128_s5", 160, 2, [1, 4, 1, 5, 2, 1, 2];
+            hopper_bf16_t, hopper_f16_t, "hopper_bm16_bn64_bk256_s5", 160, 1, [1, 8, 1, 5, 4, 1, 2];
+            hopper_bf16_u, hopper_f16_u, "hopper_bm32_bn64_bk256_s4", 160, 1, [1, 16, 1, 4, 4, 1, 2];
+            hopper_bf16_v, hopper_f16_v, "hopper_bm32_bn64_bk128_s4", 160, 2, [1, 16, 1, 4, 2, 1, 2];
+            hopper_bf16_w, hopper_f16_w, "hopper_bm32_bn64_bk128_s8_c2", 160, 1, [1, 16, 1, 8, 2, 2, 2];
         }
     };
 }

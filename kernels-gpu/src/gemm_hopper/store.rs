@@ -1,6 +1,6 @@
 //! The end of a tile: from accumulators to y.
 
-use cuda_std::shared::Shared;
+use cuda_std::shared::{self, Shared};
 use cuda_std::tma::{self, TensorMap};
 use cuda_std::{proxy, thread, warp};
 
@@ -30,11 +30,11 @@ impl<
         warp: u32,
     ) {
         let (warpgroup, lane) = (warp / 4, warp::lane_id());
-        let (g, t) = (lane / 4, lane % 4);
         let rooms = base.add(STAGES * Self::STAGE_BYTES + warpgroup * 2 * STORE_BYTES);
         let leader = thread::thread_idx_x().is_multiple_of(128);
-        // This thread's first row in the room, whose pieces of 16 bytes are swizzled as the map has it.
-        let mine = rooms.add((16 * (warp % 4) + g) * ROW + 4 * t);
+        // The row that this lane names in `stmatrix`, and which of two pieces of 16 bytes; pieces are swizzled as the map has it.
+        let mine = rooms.add((16 * (warp % 4) + lane % 16) * ROW);
+        let (right, swizzle) = (lane / 16, lane % 8);
         unroll!(part < 4 => {
             if (part as u32) < Self::BQ / STORE_COLUMNS {
                 let room = (part as u32 % 2) * STORE_BYTES;
@@ -42,11 +42,11 @@ impl<
                     tma::wait_read::<1>();
                 }
                 thread::barrier_sync_id(1 + warpgroup, 128);
-                unroll!(j < 8 => {
-                    let at = (part * 8 + j) * 4;
-                    let place = mine.add(room + ((j as u32) ^ g) * 16);
-                    place.cast().store(E::round_pair([sums[at % R], sums[(at + 1) % R]]));
-                    place.add(8 * ROW).cast().store(E::round_pair([sums[(at + 2) % R], sums[(at + 3) % R]]));
+                unroll!(j < 4 => {
+                    let at = (part * 4 + j) * 8;
+                    let piece = (2 * j as u32 + right) ^ swizzle;
+                    let pair = |i: usize| E::round_pair([sums[(at + i) % R], sums[(at + i + 1) % R]]);
+                    shared::stmatrix_x4(mine.add(room + 16 * piece), [pair(0), pair(2), pair(4), pair(6)]);
                 });
                 proxy::fence_async();
                 thread::barrier_sync_id(1 + warpgroup, 128);
@@ -60,17 +60,24 @@ impl<
         });
     }
 
-    /// Stores a warpgroup's 64 rows from registers.
+    /// Stores a warpgroup's 64 rows from registers; `rest`: only the columns that [`Tiles::store_staged`] leaves.
     ///
     /// # Safety
     /// As [`Tiles::run`].
     #[inline(always)]
-    pub(super) unsafe fn store_direct<E: Operand>(args: Args<'_>, sums: &[f32; R], [row, column]: [u32; 2], warp: u32) {
+    pub(super) unsafe fn store_direct<E: Operand>(
+        args: Args<'_>,
+        sums: &[f32; R],
+        [row, column]: [u32; 2],
+        warp: u32,
+        rest: bool,
+    ) {
         let lane = warp::lane_id();
         let (g, t) = (lane / 4, lane % 4);
         let row = row + 16 * (warp % 4) + g;
         unroll!(j < 32 => {
-            if (j as u32) < Self::BQ / 8 {
+            let staged = rest && (j as u32) < Self::BQ / STORE_COLUMNS * (STORE_COLUMNS / 8);
+            if (j as u32) < Self::BQ / 8 && !staged {
                 let column = column + 8 * j as u32 + 2 * t;
                 let mut half = 0;
                 while half < 2 {
