@@ -38,7 +38,10 @@ impl<
         unroll!(part < 4 => {
             if (part as u32) < Self::BQ / STORE_COLUMNS {
                 let room = (part as u32 % 2) * STORE_BYTES;
-                if leader {
+                // The store before the last one has left this room; with an odd number of them, the last one of the tile before.
+                if leader && part == 0 && !(Self::BQ / STORE_COLUMNS).is_multiple_of(2) {
+                    tma::wait_read::<0>();
+                } else if leader {
                     tma::wait_read::<1>();
                 }
                 thread::barrier_sync_id(1 + warpgroup, 128);
