@@ -106,8 +106,10 @@ impl Config {
         if m <= bm / 2 && bm > 64 {
             return Err(format!("m = {m} <= {}: half of the tile would be empty", bm / 2));
         }
-        if bn < 64 && n > bn {
-            return Err(format!("n = {n} > {bn}: a config for few outputs"));
+        if bn < 64 && m > bm && n > bn {
+            return Err(format!(
+                "m = {m} > {bm} and n = {n} > {bn}: neither operand would be read once"
+            ));
         }
         if n <= bn / 2 && bn > 64 {
             return Err(format!("n = {n} <= {}: half of the tile would be empty", bn / 2));

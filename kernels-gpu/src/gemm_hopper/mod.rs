@@ -46,6 +46,7 @@ macro_rules! tiles {
     ($then:ident) => {
         $then! {
             // Many rows.
+            // Many rows.
             hopper_bf16_a, hopper_f16_a, "hopper_bm128_bn256_bk64_s4", 384, 1, [1, 128, 2, 4, 1, 1, 0];
             hopper_bf16_b, hopper_f16_b, "hopper_bm128_bn256_bk64_s4_c2", 384, 1, [1, 128, 2, 4, 1, 2, 0];
             hopper_bf16_c, hopper_f16_c, "hopper_bm256_bn128_bk64_s4_c2", 384, 1, [2, 64, 2, 4, 1, 2, 4];
@@ -61,17 +62,22 @@ macro_rules! tiles {
             hopper_bf16_l, hopper_f16_l, "hopper_bm64_bn128_bk128_s4_c2", 160, 1, [1, 64, 1, 4, 2, 2, 0];
             hopper_bf16_m, hopper_f16_m, "hopper_bm64_bn96_bk128_s5_c2", 160, 1, [1, 48, 1, 5, 2, 2, 0];
             hopper_bf16_n, hopper_f16_n, "hopper_bm64_bn80_bk128_s5_c2", 160, 1, [1, 40, 1, 5, 2, 2, 0];
-            hopper_bf16_o, hopper_f16_o, "hopper_bm64_bn64_bk128_s6", 160, 1, [1, 32, 1, 6, 2, 1, 0];
-            hopper_bf16_p, hopper_f16_p, "hopper_bm64_bn64_bk128_s6_c2", 160, 1, [1, 32, 1, 6, 2, 2, 0];
-            // Few outputs.
-            hopper_bf16_q, hopper_f16_q, "hopper_bm64_bn32_bk128_s8", 160, 1, [1, 16, 1, 8, 2, 1, 0];
+            hopper_bf16_o, hopper_f16_o, "hopper_bm64_bn64_bk128_s6_c2", 160, 1, [1, 32, 1, 6, 2, 2, 0];
+            // Up to 64 rows: outputs in as many parts as there are SMs.
+            hopper_bf16_p, hopper_f16_p, "hopper_bm64_bn96_bk128_s5", 160, 1, [1, 48, 1, 5, 2, 1, 0];
+            hopper_bf16_q, hopper_f16_q, "hopper_bm64_bn72_bk128_s6", 160, 1, [1, 36, 1, 6, 2, 1, 0];
+            hopper_bf16_r, hopper_f16_r, "hopper_bm64_bn64_bk128_s6", 160, 1, [1, 32, 1, 6, 2, 1, 0];
+            hopper_bf16_s, hopper_f16_s, "hopper_bm64_bn48_bk128_s8", 160, 1, [1, 24, 1, 8, 2, 1, 0];
+            hopper_bf16_t, hopper_f16_t, "hopper_bm64_bn40_bk128_s8", 160, 1, [1, 20, 1, 8, 2, 1, 0];
+            hopper_bf16_u, hopper_f16_u, "hopper_bm64_bn32_bk256_s4", 160, 1, [1, 16, 1, 4, 4, 1, 0];
+            hopper_bf16_v, hopper_f16_v, "hopper_bm64_bn24_bk256_s5", 160, 1, [1, 12, 1, 5, 4, 1, 0];
+            hopper_bf16_w, hopper_f16_w, "hopper_bm64_bn16_bk256_s5", 160, 1, [1, 8, 1, 5, 4, 1, 0];
             // Few tokens, or few outputs too: the weights are P, and streamed once.
-            hopper_bf16_r, hopper_f16_r, "hopper_bm8_bn64_bk256_s5", 160, 1, [1, 4, 1, 5, 4, 1, 2];
-            hopper_bf16_s, hopper_f16_s, "hopper_bm8_bn64_bk128_s5", 160, 2, [1, 4, 1, 5, 2, 1, 2];
-            hopper_bf16_t, hopper_f16_t, "hopper_bm16_bn64_bk256_s5", 160, 1, [1, 8, 1, 5, 4, 1, 2];
-            hopper_bf16_u, hopper_f16_u, "hopper_bm32_bn64_bk256_s4", 160, 1, [1, 16, 1, 4, 4, 1, 2];
-            hopper_bf16_v, hopper_f16_v, "hopper_bm32_bn64_bk128_s4", 160, 2, [1, 16, 1, 4, 2, 1, 2];
-            hopper_bf16_w, hopper_f16_w, "hopper_bm32_bn64_bk128_s8_c2", 160, 1, [1, 16, 1, 8, 2, 2, 2];
+            hopper_bf16_x, hopper_f16_x, "hopper_bm8_bn64_bk256_s5", 160, 1, [1, 4, 1, 5, 4, 1, 2];
+            hopper_bf16_y, hopper_f16_y, "hopper_bm8_bn64_bk128_s5", 160, 2, [1, 4, 1, 5, 2, 1, 2];
+            hopper_bf16_z, hopper_f16_z, "hopper_bm16_bn64_bk256_s5", 160, 1, [1, 8, 1, 5, 4, 1, 2];
+            hopper_bf16_za, hopper_f16_za, "hopper_bm32_bn64_bk256_s4", 160, 1, [1, 16, 1, 4, 4, 1, 2];
+            hopper_bf16_zb, hopper_f16_zb, "hopper_bm32_bn64_bk128_s8_c2", 160, 1, [1, 16, 1, 8, 2, 2, 2];
         }
     };
 }
