@@ -4,7 +4,7 @@
 
 use cuda_std::kernel;
 use host::device::image::Image;
-use host::device::{Device, DeviceError, DeviceSpec, Event, LaunchDims};
+use host::device::{DevPtr, Device, DeviceError, DeviceSpec, Event, LaunchDims, Swizzle, TensorMapSpec};
 use std::ffi::{CStr, c_char, c_int};
 use std::path::Path;
 use std::process::Command;
@@ -108,6 +108,7 @@ fn the_driver_is_called_as_it_should_be() {
     refuse_cubins(true);
     launches(&device);
     graphs(&device);
+    tensor_maps(&device);
     log();
     drop(device);
     assert_eq!(log(), ["unload", "release"]);
@@ -192,10 +193,22 @@ fn launches(device: &Device) {
         log(),
         [format!("attribute {name} 8=100000"), dependent.clone(), dependent]
     );
+    // Clusters are an attribute as well, beside the other one.
+    let cluster = LaunchDims::new(4, 128).cluster(2);
+    device.launch(&stream, kernel, cluster, args).unwrap();
+    device.launch(&stream, kernel, cluster.dependent(), args).unwrap();
+    let rest = format!("{name} grid=4,1,1 block=128,1,1 shared=0 {params}");
+    assert_eq!(
+        log(),
+        [
+            format!("cluster=2,1,1  {rest}"),
+            format!("cluster=2,1,1 dependent {rest}")
+        ]
+    );
     let calls = libcuda::calls() - before;
     assert_eq!(
         (calls.launches, calls.allocations, calls.copies, calls.module_loads),
-        (2, 0, 0, 0)
+        (4, 0, 0, 0)
     );
     assert_eq!(device.blocks_per_sm(kernel, 128, 0).unwrap(), Some(16));
 
@@ -213,6 +226,44 @@ fn launches(device: &Device) {
     ] {
         assert!(message.contains(part), "{part} is missing in: {message}");
     }
+}
+
+fn tensor_maps(device: &Device) {
+    let buffer = device.alloc(1 << 16, "x").unwrap();
+    log();
+    let spec = TensorMapSpec {
+        address: DevPtr::of(&buffer),
+        element_bytes: 2,
+        sizes: &[100, 7, 3],
+        strides_bytes: &[208, 4096],
+        tile: &[64, 32, 1],
+        swizzle: Swizzle::B128,
+    };
+    let map = device.tensor_map(&spec).unwrap();
+    // 16-bit words, filled up with zeros, fetched into L2 by 256 bytes.
+    let at = buffer.ptr() as usize;
+    let expected = format!("map element=1 rank=3 address={at:x} interleave=0 swizzle=3 promotion=3 fill=0");
+    assert_eq!(log(), [expected]);
+    assert_eq!(map.words[1..10], [100, 7, 3, 208, 4096, 0, 64, 32, 1]);
+    for (element_bytes, element) in [(1, 0), (4, 2), (8, 4)] {
+        let spec = TensorMapSpec {
+            element_bytes,
+            sizes: &[64],
+            strides_bytes: &[],
+            tile: &[16],
+            swizzle: Swizzle::None,
+            ..spec
+        };
+        device.tensor_map(&spec).unwrap();
+        assert!(log()[0].starts_with(&format!("map element={element} rank=1")));
+    }
+    let wrong = TensorMapSpec {
+        strides_bytes: &[200, 4096],
+        ..spec
+    };
+    let message = device.tensor_map(&wrong).unwrap_err().to_string();
+    assert!(message.contains("stride of 200 bytes"), "{message}");
+    assert!(log().is_empty(), "the driver is not asked");
 }
 
 fn graphs(device: &Device) {

@@ -235,6 +235,18 @@ fn impossible_launches_are_refused_with_the_numbers() {
             LaunchDims::new(1, 64).shared(1 << 20),
             "1048576 bytes of shared memory; the device has 232448",
         ),
+        (
+            LaunchDims::new(8, 64).cluster(0),
+            "clusters of 0 blocks; there can be 1 to 8",
+        ),
+        (
+            LaunchDims::new(32, 64).cluster(16),
+            "clusters of 16 blocks; there can be 1 to 8",
+        ),
+        (
+            LaunchDims::new((6, 4), 64).cluster(4),
+            "clusters of 4 blocks in x; 6 blocks in x are no multiple of it",
+        ),
     ];
     for (dims, part) in refused {
         let message = launch(dims);

@@ -107,6 +107,14 @@ pub enum DeviceError {
         /// What is wrong.
         why: String,
     },
+    /// A tensor map that the hardware would not take.
+    #[error("{map}: {why}")]
+    TensorMap {
+        /// What was asked for.
+        map: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Something that cannot be done while a stream is being captured, or a capture that went wrong.
     #[error("graph capture: {0}")]
     Capture(String),

@@ -16,7 +16,12 @@ pub struct LaunchDims {
     /// Programmatic dependent launch: the kernel may start before the one ahead of it in the stream has ended, and waits
     /// for it itself. The simulator runs one kernel at a time and ignores this.
     pub pdl: bool,
+    /// Blocks of a cluster, neighbours in x: 1 (no clusters) to [`MOST_CLUSTER_BLOCKS`].
+    pub cluster: u32,
 }
+
+/// The largest cluster that every GPU with clusters takes.
+pub const MOST_CLUSTER_BLOCKS: u32 = 8;
 
 impl LaunchDims {
     /// `grid` blocks of `block` threads, without dynamic shared memory.
@@ -26,6 +31,7 @@ impl LaunchDims {
             block: block.into(),
             shared_bytes: 0,
             pdl: false,
+            cluster: 1,
         }
     }
 
@@ -40,6 +46,14 @@ impl LaunchDims {
     /// The same as a programmatic dependent launch.
     pub fn dependent(self) -> Self {
         LaunchDims { pdl: true, ..self }
+    }
+
+    /// The same in clusters of `blocks` blocks, neighbours in x, which run at the same time and reach each other's shared memory.
+    pub fn cluster(self, blocks: u32) -> Self {
+        LaunchDims {
+            cluster: blocks,
+            ..self
+        }
     }
 }
 
@@ -88,6 +102,65 @@ impl LaunchDims {
                 self.shared_bytes
             ));
         }
+        self.check_cluster(info).or_else(refuse)
+    }
+
+    fn check_cluster(&self, info: &DeviceInfo) -> Result<(), String> {
+        let (blocks, grid) = (self.cluster, self.grid);
+        if blocks == 0 || blocks > MOST_CLUSTER_BLOCKS {
+            return Err(format!(
+                "clusters of {blocks} blocks; there can be 1 to {MOST_CLUSTER_BLOCKS}"
+            ));
+        }
+        if blocks > 1 && info.compute_capability.0 < 9 {
+            return Err(format!(
+                "clusters of {blocks} blocks; this device is {}, and clusters begin with sm_90",
+                info.arch()
+            ));
+        }
+        if !grid.x.is_multiple_of(blocks) {
+            return Err(format!(
+                "clusters of {blocks} blocks in x; {} blocks in x are no multiple of it",
+                grid.x
+            ));
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_begin_with_hopper() {
+        unsafe fn entry(_: *const *const std::ffi::c_void) {}
+        let meta = KernelMeta {
+            name: "k",
+            family: "f",
+            max_threads: 0,
+            min_blocks: 0,
+            archs: &[],
+            entry,
+        };
+        let ada = DeviceInfo {
+            is_simulator: false,
+            compute_capability: (8, 9),
+            ..DeviceInfo::simulator()
+        };
+        let dims = LaunchDims::new(4, 128);
+        assert!(dims.check(&meta, &ada).is_ok());
+        let message = dims.cluster(2).check(&meta, &ada).unwrap_err().to_string();
+        assert!(
+            message.contains("clusters of 2 blocks; this device is sm_89"),
+            "{message}"
+        );
+        assert!(dims.cluster(2).check(&meta, &DeviceInfo::simulator()).is_ok());
+        assert!(
+            dims.cluster(4)
+                .dependent()
+                .check(&meta, &DeviceInfo::simulator())
+                .is_ok()
+        );
     }
 }

@@ -27,16 +27,19 @@ mod pointer;
 mod simulator;
 mod spec;
 mod stream;
+mod tensor_map;
 
 pub use buffer::{Buffer, Pod};
+pub use cuda_std::tma::TensorMap;
 pub use error::DeviceError;
 pub use info::{ClockState, DeviceInfo};
-pub use launch::LaunchDims;
+pub use launch::{LaunchDims, MOST_CLUSTER_BLOCKS};
 pub use pointer::DevPtr;
 pub use simt::tensor::TensorCore;
 pub use simt::{Dim3, LaunchStats};
 pub use spec::{DeviceSpec, SimtOptions};
 pub use stream::{Event, Graph, Stream};
+pub use tensor_map::{Swizzle, TensorMapSpec};
 
 use cuda::Cuda;
 use cuda_std::launch::{Kernel, KernelArgs};

@@ -147,6 +147,14 @@ fn run(options: SimtOptions, meta: &KernelMeta, dims: LaunchDims, params: &[*mut
         block = dim(dims.block),
         "simulated launch"
     );
+    if dims.cluster > 1 {
+        return Err(DeviceError::LaunchConfig {
+            kernel: meta.name.to_string(),
+            grid: dims.grid,
+            block: dims.block,
+            why: format!("clusters of {} blocks; the simulator runs none yet", dims.cluster),
+        });
+    }
     let entry = meta.entry;
     let params = Params(params.as_ptr().cast());
     let launch = simt::Launch {

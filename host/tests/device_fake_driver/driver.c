@@ -146,6 +146,7 @@ typedef struct {
     union {
         char pad[64];
         int programmatic_stream_serialization_allowed;
+        struct { unsigned x, y, z; } cluster;
     } value;
 } Attribute;
 typedef struct {
@@ -155,9 +156,36 @@ typedef struct {
     unsigned numAttrs;
 } Config;
 int cuLaunchKernelEx(const Config *c, void *function, void **params, void **extra) {
-    if (c->hStream != STREAM || extra != NULL || c->numAttrs != 1 || c->attrs[0].id != 6) return 400;
-    if (c->attrs[0].value.programmatic_stream_serialization_allowed != 1) return 1;
-    return log_launch("dependent", function, (unsigned *)&c->gridDimX, (unsigned *)&c->blockDimX, c->sharedMemBytes, params);
+    char how[64] = "";
+    if (c->hStream != STREAM || extra != NULL || c->numAttrs < 1 || c->numAttrs > 2) return 400;
+    for (unsigned i = 0; i < c->numAttrs; i++) {
+        const Attribute *a = &c->attrs[i];
+        if (a->id == 4) {
+            snprintf(how, sizeof how, "cluster=%u,%u,%u ", a->value.cluster.x, a->value.cluster.y, a->value.cluster.z);
+        } else if (a->id == 6 && a->value.programmatic_stream_serialization_allowed == 1) {
+            strcat(how, "dependent");
+        } else {
+            return 1;
+        }
+    }
+    return log_launch(how, function, (unsigned *)&c->gridDimX, (unsigned *)&c->blockDimX, c->sharedMemBytes, params);
+}
+
+/* The map holds what it was made of, and its first word the number of the call. */
+int cuTensorMapEncodeTiled(unsigned long long *map, int element, unsigned rank, void *address, const unsigned long long *sizes,
+                           const unsigned long long *strides, const unsigned *tile, const unsigned *steps, int interleave,
+                           int swizzle, int promotion, int fill) {
+    static unsigned long long calls;
+    if ((uintptr_t)map % 64 || rank < 1 || rank > 3) return 1;
+    for (unsigned i = 0; i < rank; i++) {
+        if (steps[i] != 1) return 1;
+        map[1 + i] = sizes[i];
+        map[7 + i] = tile[i];
+        if (i > 0) map[3 + i] = strides[i - 1];
+    }
+    map[0] = ++calls;
+    return say("map element=%d rank=%u address=%llx interleave=%d swizzle=%d promotion=%d fill=%d", element, rank,
+               (Pointer)(uintptr_t)address, interleave, swizzle, promotion, fill);
 }
 
 int cuStreamBeginCapture_v2(void *stream, int mode) {

@@ -12,6 +12,8 @@ pub(super) const MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: c_int = 97;
 pub(super) const CAPTURE_MODE_RELAXED: c_int = 2;
 /// `CU_JIT_ERROR_LOG_BUFFER`, `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`.
 pub(super) const JIT_ERROR_LOG: [c_int; 2] = [5, 6];
+/// `CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION`.
+pub(super) const CLUSTER_DIMENSION: c_uint = 4;
 /// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`.
 pub(super) const PROGRAMMATIC_STREAM_SERIALIZATION: c_uint = 6;
 
@@ -73,7 +75,7 @@ unsafe extern "C" {
 pub(super) struct LaunchAttribute {
     pub(super) id: c_uint,
     pub(super) pad: [u8; 4],
-    /// The union; of `programmaticStreamSerializationAllowed` the first `int`.
+    /// The union; of `programmaticStreamSerializationAllowed` the first `int`, of `clusterDim` the first three.
     pub(super) value: [c_int; 16],
 }
 
@@ -87,6 +89,25 @@ pub(super) struct LaunchConfig {
     pub(super) attributes: *mut LaunchAttribute,
     pub(super) attribute_count: c_uint,
 }
+
+/// `cuTensorMapEncodeTiled`: map, element type, dimensions, address, sizes, strides, tile, steps of elements, interleave,
+/// swizzle, L2 promotion, fill.
+pub(super) type TensorMapEncodeTiled = unsafe extern "C" fn(
+    *mut c_void,
+    c_int,
+    c_uint,
+    *mut c_void,
+    *const u64,
+    *const u64,
+    *const c_uint,
+    *const c_uint,
+    c_int,
+    c_int,
+    c_int,
+    c_int,
+) -> u32;
+/// `CU_TENSOR_MAP_L2_PROMOTION_L2_256B`.
+pub(super) const L2_PROMOTION_256B: c_int = 3;
 
 /// `cuLaunchKernelEx`.
 pub(super) type LaunchKernelEx =

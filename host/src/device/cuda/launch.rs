@@ -29,10 +29,10 @@ impl Cuda {
         function.allow_shared(meta.name, dims.shared_bytes)?;
         // The driver copies the parameters before it returns and changes neither them nor the array.
         let params = params.as_ptr().cast_mut();
-        let (call, code) = if dims.pdl {
+        let (call, code) = if dims.pdl || dims.cluster > 1 {
             (
                 "cuLaunchKernelEx",
-                launch_dependent(stream, &function, meta, dims, params)?,
+                launch_with_attributes(stream, &function, meta, dims, params)?,
             )
         } else {
             let LaunchDims {
@@ -64,10 +64,13 @@ impl Cuda {
             return Ok(());
         }
         let (grid, block, shared) = (dim(dims.grid), dim(dims.block), dims.shared_bytes);
-        let what = format!(
+        let mut what = format!(
             "kernel `{}`, grid {grid}, block {block}, {shared} bytes of shared memory",
             meta.name
         );
+        if dims.cluster > 1 {
+            what += &format!(", clusters of {} blocks", dims.cluster);
+        }
         check(call, &what, code)
     }
 
@@ -90,8 +93,8 @@ impl Cuda {
     }
 }
 
-/// Launches with the attribute that lets the kernel start before the one ahead of it has ended.
-fn launch_dependent(
+/// Launches with attributes: the blocks of a cluster, and that the kernel may start before the one ahead of it has ended.
+fn launch_with_attributes(
     stream: &Stream,
     function: &Function,
     meta: &KernelMeta,
@@ -105,15 +108,27 @@ fn launch_dependent(
         Some(unsafe { std::mem::transmute::<*const c_void, ffi::LaunchKernelEx>(address) })
     });
     let launch = launch.ok_or_else(|| DeviceError::DriverTooOld {
-        what: format!("the programmatic dependent launch of kernel `{}`", meta.name),
+        what: format!(
+            "the launch of kernel `{}` with {}",
+            meta.name,
+            if dims.pdl {
+                "programmatic dependence"
+            } else {
+                "clusters"
+            }
+        ),
         function: "cuLaunchKernelEx",
     })?;
-    let mut attribute = ffi::LaunchAttribute {
-        id: ffi::PROGRAMMATIC_STREAM_SERIALIZATION,
-        pad: [0; 4],
-        value: [0; 16],
+    let attribute = |id, first: [i32; 3]| {
+        let mut value = [0; 16];
+        value[..3].copy_from_slice(&first);
+        ffi::LaunchAttribute { id, pad: [0; 4], value }
     };
-    attribute.value[0] = 1;
+    let mut both = [
+        attribute(ffi::CLUSTER_DIMENSION, [dims.cluster as i32, 1, 1]),
+        attribute(ffi::PROGRAMMATIC_STREAM_SERIALIZATION, [1, 0, 0]),
+    ];
+    let attributes = &mut both[usize::from(dims.cluster <= 1)..1 + usize::from(dims.pdl)];
     let LaunchDims {
         grid,
         block,
@@ -125,10 +140,10 @@ fn launch_dependent(
         block: [block.x, block.y, block.z],
         shared_bytes,
         stream: stream.as_inner(),
-        attributes: &mut attribute,
-        attribute_count: 1,
+        attributes: attributes.as_mut_ptr(),
+        attribute_count: attributes.len() as u32,
     };
     libcuda::count(libcuda::Kind::Launch);
-    // SAFETY: as for `cuLaunchKernel` above; the configuration and its attribute outlive the call.
+    // SAFETY: as for `cuLaunchKernel` above; the configuration and its attributes outlive the call.
     Ok(unsafe { launch(&config, function.raw, params, ptr::null_mut()) })
 }

@@ -1,5 +1,5 @@
 //! The CUDA back end: `cust` for devices, contexts, streams and events, and the driver's own functions, through the crate
-//! `libcuda`, for what `cust` lacks (captured graphs, function attributes, launch attributes, JIT logs).
+//! `libcuda`, for what `cust` lacks (captured graphs, function attributes, launch attributes, tensor maps, JIT logs).
 
 mod ffi;
 mod graph;
@@ -7,6 +7,7 @@ mod launch;
 mod memory;
 mod modules;
 mod nvml;
+mod tensor_map;
 
 pub(super) use graph::CudaGraph;
 
