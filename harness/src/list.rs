@@ -97,6 +97,7 @@ fn configs() -> Table {
         "threads",
         "shared_bytes",
         "min_blocks",
+        "archs",
         "kernel",
     ]);
     for op in host::ops::all() {
@@ -108,6 +109,11 @@ fn configs() -> Table {
                 c.threads.to_string(),
                 c.shared_bytes.to_string(),
                 c.min_blocks.to_string(),
+                if c.archs.is_empty() {
+                    "all".to_string()
+                } else {
+                    c.archs.join(" ")
+                },
                 c.kernel.to_string(),
             ]);
         }

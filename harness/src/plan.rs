@@ -6,6 +6,7 @@ use host::op::{ConfigInfo, Operation, Order};
 use crate::cli::{ModeArg, PlanArgs, Selection};
 use crate::exit::usage;
 use crate::globs::Globs;
+use crate::model::planning_device;
 use crate::select::{self, Ops, Selected};
 use crate::table::{Format, Table, print};
 
@@ -21,7 +22,22 @@ pub struct CasePlan {
     pub pruned: Vec<(String, String)>,
 }
 
-/// What a selection comes to.
+impl CasePlan {
+    /// Prunes what does not run on a device of this architecture (`sm_90`, `simt`).
+    pub fn prune_for(&mut self, arch: &str) {
+        let (mut run, mut pruned) = (Vec::new(), Vec::new());
+        for config in self.run.drain(..) {
+            match config.runs_on(arch) {
+                Ok(()) => run.push(config),
+                Err(reason) => pruned.push((config.id, reason)),
+            }
+        }
+        self.run = run;
+        self.pruned.append(&mut pruned);
+    }
+}
+
+/// What a selection comes to, on a device that runs every config ([`CasePlan::prune_for`] says which do).
 ///
 /// # Errors
 /// Anything in the selection that does not exist: a glob without a match, a shape file, an axis, a config.
@@ -73,9 +89,11 @@ pub fn plan(sel: &Selection, ops: &Ops) -> Result<Vec<CasePlan>> {
 /// The command.
 ///
 /// # Errors
-/// As [`plan`]; stdout is gone.
+/// As [`plan`]; a GPU that nothing is known of; stdout is gone.
 pub fn command(args: &PlanArgs) -> Result<()> {
-    let plans = plan(&args.select, host::ops::all()).map_err(usage)?;
+    let mut plans = plan(&args.select, host::ops::all()).map_err(usage)?;
+    let device = planning_device(args.whole.gpu.as_deref())?;
+    plans.iter_mut().for_each(|p| p.prune_for(&device.arch()));
     let mut table = Table::new(&["case", "op", "shape", "configs", "pruned", "why pruned"]);
     let mut pairs = 0;
     for p in &plans {

@@ -68,8 +68,9 @@ struct Report<'a> {
 /// # Errors
 /// A glob without a match; a device that does not open; a file that cannot be written.
 pub fn command(args: &VerifyArgs) -> Result<Exit> {
-    let chosen = choose(&args.globs).map_err(usage)?;
+    let mut chosen = choose(&args.globs).map_err(usage)?;
     let mut driver = Driver::open(&args.device, Duration::from_secs(args.timeout.max(1)))?;
+    leave_out(&mut chosen, &driver.opened().arch);
     let mut run = Run {
         args,
         device: driver.spec().to_string(),
@@ -167,6 +168,22 @@ fn choose(globs: &[String]) -> Result<Vec<Chosen>> {
         }
     }
     Ok(chosen)
+}
+
+/// Takes out the configs that the device cannot run, and says so.
+fn leave_out(chosen: &mut Vec<Chosen>, arch: &str) {
+    for chosen in chosen.iter_mut() {
+        let configs = chosen.op.configs();
+        let op = chosen.op.name();
+        chosen.configs.retain(|id| {
+            let verdict = configs.iter().find(|c| c.id == *id).map_or(Ok(()), |c| c.runs_on(arch));
+            if let Err(why) = &verdict {
+                eprintln!("left out: {op} {id}: {why}");
+            }
+            verdict.is_ok()
+        });
+    }
+    chosen.retain(|chosen| !chosen.configs.is_empty());
 }
 
 /// The dtypes that a pattern names together with an operation.

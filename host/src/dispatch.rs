@@ -1,7 +1,7 @@
 //! Which config runs: strict or fast, from what was measured, with a record of why.
 //!
 //! [`choose`] takes the tuned table's config for the very shape; else that of the nearest tuned shape; else the
-//! operation's rule of thumb. A config that does not take the problem, is not in the canonical order (strict mode) or no
+//! operation's rule of thumb. A config that does not take the problem, is built for other architectures alone, is not in the canonical order (strict mode) or no
 //! longer exists is passed over, and the [`Choice`] says so. A [`Dispatcher`] does that for one device with its tuned table,
 //! and keeps every choice it made.
 
@@ -208,8 +208,18 @@ pub type Takes<'a> = &'a dyn Fn(&str) -> Result<(), String>;
 /// A case without addresses, or whose addresses suit every config.
 pub const ANY_ADDRESS: Takes<'static> = &|_| Ok(());
 
-/// Chooses the config for a case at addresses of which `takes` knows. `arch`: that of the image that serves the GPU, as records have it (`sm_90a`); `sm_count`: its
-/// multiprocessors, for the rule of thumb. [`Dispatcher`] knows both.
+/// The device that a config is chosen for. [`Dispatcher`] makes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The device's architecture, `sm_90` or `simt`: configs built for others alone do not run.
+    pub arch: &'a str,
+    /// That of the image that serves it, as records and tuned tables have it: `sm_90a`.
+    pub table_arch: &'a str,
+    /// Its multiprocessors, for the rule of thumb.
+    pub sm_count: u32,
+}
+
+/// Chooses the config for a case on a device, at addresses of which `takes` knows.
 ///
 /// # Errors
 /// [`NoConfig`] when no config takes the case in this mode.
@@ -218,20 +228,19 @@ pub fn choose(
     case: &Case,
     takes: Takes,
     mode: Mode,
-    arch: &str,
-    sm_count: u32,
+    target: Target<'_>,
     table: &dyn TunedLookup,
 ) -> Result<Choice, NoConfig> {
-    let (usable, mut refused) = sort_out(op, case, takes, mode);
+    let (usable, mut refused) = sort_out(op, case, takes, mode, target.arch);
     let find = |id: &str| usable.iter().find(|info| info.id == id);
 
     let (dims, n_tok) = case.shape();
     let mut picked = None;
     // Another dtype than the one that shape files mean has winners of its own, or else that one's.
     let typed = ops::record_name(case);
-    let mut candidates = table.candidates(&typed, arch, &dims, n_tok, mode);
+    let mut candidates = table.candidates(&typed, target.table_arch, &dims, n_tok, mode);
     if typed != op.name() {
-        candidates.extend(table.candidates(op.name(), arch, &dims, n_tok, mode));
+        candidates.extend(table.candidates(op.name(), target.table_arch, &dims, n_tok, mode));
         // Stable: of equally near ones its own stay first.
         candidates.sort_by(|a, b| a.distance.total_cmp(&b.distance));
     }
@@ -261,7 +270,7 @@ pub fn choose(
     }
     let picked = picked
         .or_else(|| {
-            op.heuristic(case, sm_count)
+            op.heuristic(case, target.sm_count)
                 .iter()
                 .find_map(|id| find(id))
                 .map(|info| (info, Reason::Heuristic))
@@ -288,12 +297,20 @@ pub fn choose(
     })
 }
 
-/// The configs that may run, and the others with their reasons.
-pub fn sort_out(op: &dyn Operation, case: &Case, takes: Takes, mode: Mode) -> (Vec<ConfigInfo>, Vec<Refusal>) {
+/// The configs that may run on a device of this architecture (`sm_90`, `simt`), and the others with their reasons.
+pub fn sort_out(
+    op: &dyn Operation,
+    case: &Case,
+    takes: Takes,
+    mode: Mode,
+    arch: &str,
+) -> (Vec<ConfigInfo>, Vec<Refusal>) {
     let (mut usable, mut refused) = (Vec::new(), Vec::new());
     for info in op.configs() {
         let verdict = if admits(mode, info.order) {
-            op.admits(case, &info.id).and_then(|()| takes(&info.id))
+            info.runs_on(arch)
+                .and_then(|()| op.admits(case, &info.id))
+                .and_then(|()| takes(&info.id))
         } else {
             Err("not in the canonical order, and the mode is strict".to_string())
         };

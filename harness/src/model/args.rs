@@ -84,7 +84,7 @@ pub struct PlanModelArgs {
     #[arg(long, requires = "model")]
     pub context: Option<u32>,
     /// The GPU whose plan is shown: H200 or simt (default: the one that is there, else an H200)
-    #[arg(long, value_name = "NAME", requires = "model")]
+    #[arg(long, value_name = "NAME")]
     pub gpu: Option<String>,
 }
 

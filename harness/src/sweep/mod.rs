@@ -33,6 +33,7 @@ pub fn command(args: &SweepArgs) -> Result<Exit> {
     let mut plans = plan(&args.select, host::ops::all()).map_err(usage)?;
     let mut driver = Driver::open(&args.device, Duration::from_secs(args.timeout.max(1)))?;
     let opened = driver.opened().clone();
+    plans.iter_mut().for_each(|p| p.prune_for(&opened.arch));
     let dir = args.out.clone().unwrap_or_else(default_results_dir);
     let mut file = RecordFile::for_device(&dir, &opened.name)?;
     let slices = slices(&mut plans, opened.simulator, args.simt_budget);

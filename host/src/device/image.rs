@@ -70,6 +70,15 @@ pub(super) fn ranked(images: &'static [Image], family: &str, device: u32) -> Vec
     serving.into_iter().map(|(number, _, image)| (number, image)).collect()
 }
 
+/// Whether code of architecture `of` (`sm_90a`) runs on a device of architecture `device` (`sm_90`), as PTX at the least. A
+/// suffix binds code to its own architecture.
+pub fn serves(of: &str, device: &str) -> bool {
+    match (parse_arch(of), parse_arch(device)) {
+        (Some((of, suffix)), Some((device, _))) => of == device || (of < device && suffix.is_empty()),
+        _ => false,
+    }
+}
+
 /// The number and suffix of an architecture: `sm_90a` is (90, "a").
 fn parse_arch(arch: &str) -> Option<(u32, &str)> {
     let text = arch.strip_prefix("sm_")?;
@@ -88,6 +97,21 @@ mod tests {
         assert_eq!(parse_arch("sm_"), None);
         assert_eq!(parse_arch("compute_90"), None);
         assert!(serving("simt", "q8_matmul").is_none());
+    }
+
+    #[test]
+    fn a_suffix_binds_code_to_its_architecture() {
+        for (of, device, runs) in [
+            ("sm_90a", "sm_90", true),
+            ("sm_90a", "sm_90a", true),
+            ("sm_90a", "sm_100", false),
+            ("sm_90a", "sm_80", false),
+            ("sm_80", "sm_90", true),
+            ("sm_90", "sm_89", false),
+            ("sm_90a", "simt", false),
+        ] {
+            assert_eq!(serves(of, device), runs, "{of} on {device}");
+        }
     }
 
     #[test]

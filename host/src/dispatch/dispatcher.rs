@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{ANY_ADDRESS, Choice, NoConfig, Takes, TunedLookup, Untuned, choose};
+use super::{ANY_ADDRESS, Choice, NoConfig, Takes, Target, TunedLookup, Untuned, choose};
 use crate::device::{DeviceInfo, image};
 use crate::op::{Case, Operation};
 use crate::ops;
@@ -82,22 +82,22 @@ impl Dispatcher {
         if let Some(choice) = chosen.get(&key) {
             return Ok(choice.clone());
         }
-        // Tables go by the image that ran, `sm_90a` where the device is an sm_90. All families of an operation are built
-        // for the same architectures.
-        let family = op.configs().first().map_or("", |config| config.family);
-        let arch = image::serving(&self.arch, family).map_or(self.arch.as_str(), |image| image.arch);
-        let choice = Arc::new(choose(
-            op,
-            case,
-            takes,
-            self.mode,
-            arch,
-            self.sm_count,
-            self.table.as_ref(),
-        )?);
+        let target = Target {
+            arch: &self.arch,
+            table_arch: self.table_arch(op),
+            sm_count: self.sm_count,
+        };
+        let choice = Arc::new(choose(op, case, takes, self.mode, target, self.table.as_ref())?);
         tracing::info!("{choice}");
         chosen.insert(key, choice.clone());
         Ok(choice)
+    }
+
+    /// Tables go by the image that ran, `sm_90a` where the device is an sm_90. The first config is the plain one, which is built for
+    /// all architectures of this build, so that its image is of the device's own where any config's is.
+    fn table_arch(&self, op: &dyn Operation) -> &str {
+        let family = op.configs().first().map_or("", |config| config.family);
+        image::serving(&self.arch, family).map_or(self.arch.as_str(), |image| image.arch)
     }
 
     /// Every choice made so far, by operation and dimensions.

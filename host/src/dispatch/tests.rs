@@ -2,13 +2,16 @@
 
 use super::*;
 use crate::cost::Work;
-use crate::device::Device;
+use crate::device::{Device, image};
 use crate::op::{OpError, Prepared};
 use crate::shapes::ShapeSet;
 
-/// Three configs: `narrow` takes everything, `wide` only multiples of 8, `split` is not canonical. The rule of thumb
-/// prefers `split`, then `wide`.
-struct Toy;
+/// Three configs: `narrow` takes everything, `wide` only multiples of 8, `split` is not canonical. With `hopper` there is a
+/// fourth, for sm_90a alone. The rule of thumb prefers `hopper`, `split`, then `wide`.
+#[derive(Default)]
+struct Toy {
+    hopper: bool,
+}
 
 impl Operation for Toy {
     fn name(&self) -> &'static str {
@@ -29,13 +32,23 @@ impl Operation for Toy {
             threads: 32,
             shared_bytes: 0,
             min_blocks: 0,
+            archs: &[],
             plain: false,
         };
-        vec![
+        let mut configs = vec![
             info("narrow", Order::Canonical),
             info("wide", Order::Canonical),
             info("split", Order::Fast),
-        ]
+        ];
+        if self.hopper {
+            configs.push(ConfigInfo {
+                archs: &["sm_90a"],
+                // A family that this build has images of, where it has images.
+                family: crate::ops::all()[0].configs()[0].family,
+                ..info("hopper", Order::Canonical)
+            });
+        }
+        configs
     }
     fn cases(&self, _: &ShapeSet) -> Vec<Case> {
         Vec::new()
@@ -54,7 +67,7 @@ impl Operation for Toy {
         }
     }
     fn heuristic(&self, _: &Case, _: u32) -> Vec<String> {
-        ["split", "wide", "narrow"].map(String::from).to_vec()
+        ["hopper", "split", "wide", "narrow"].map(String::from).to_vec()
     }
     fn work(&self, _: &Case, config: &str, _: u32) -> Result<Work, OpError> {
         Err(OpError::UnknownConfig {
@@ -94,8 +107,14 @@ fn case(n: u64) -> Case {
 }
 
 fn pick(n: u64, mode: Mode, table: &dyn TunedLookup) -> Choice {
-    choose(&Toy, &case(n), ANY_ADDRESS, mode, "sm_90a", 132, table).unwrap()
+    choose(&Toy::default(), &case(n), ANY_ADDRESS, mode, H200, table).unwrap()
 }
+
+const H200: Target<'static> = Target {
+    arch: "sm_90",
+    table_arch: "sm_90a",
+    sm_count: 132,
+};
 
 #[test]
 fn the_very_shape_comes_first_then_the_nearest_that_takes_it() {
@@ -154,7 +173,12 @@ fn nothing_tuned_is_the_rule_of_thumb_and_other_gpus_count_for_nothing() {
     assert_eq!(pick(63, Mode::Strict, &Untuned).config, "narrow");
     assert_eq!(pick(64, Mode::Fast, &Untuned).config, "split");
     let table = Table(vec![(64, "narrow")]);
-    let elsewhere = choose(&Toy, &case(64), ANY_ADDRESS, Mode::Strict, "sm_120", 170, &table).unwrap();
+    let blackwell = Target {
+        arch: "sm_120",
+        table_arch: "sm_120a",
+        sm_count: 170,
+    };
+    let elsewhere = choose(&Toy::default(), &case(64), ANY_ADDRESS, Mode::Strict, blackwell, &table).unwrap();
     assert_eq!(elsewhere.reason, Reason::Heuristic);
 }
 
@@ -166,19 +190,70 @@ fn addresses_refuse_configs_too() {
         _ => Ok(()),
     };
     let table = Table(vec![(64, "wide"), (16, "narrow")]);
-    let choice = choose(&Toy, &case(64), odd, Mode::Strict, "sm_90a", 132, &table).unwrap();
+    let choice = choose(&Toy::default(), &case(64), odd, Mode::Strict, H200, &table).unwrap();
     assert_eq!(choice.config, "narrow");
     let refused = choice.refused.iter().find(|r| r.config == "wide").unwrap();
     assert_eq!(refused.reason, "x is at 0x2, no multiple of 16");
 
     let device = Device::simt_with(crate::device::SimtOptions::default());
     let dispatcher = Dispatcher::with_table(device.info(), Mode::Strict, Untuned);
-    let at = |takes: Takes| dispatcher.choose_at(&Toy, &case(64), takes).unwrap();
+    let at = |takes: Takes| dispatcher.choose_at(&Toy::default(), &case(64), takes).unwrap();
     assert_eq!(at(ANY_ADDRESS).config, "wide");
     assert_eq!(at(odd).config, "narrow");
     assert!(std::sync::Arc::ptr_eq(&at(odd), &at(odd)));
-    assert_eq!(dispatcher.choose(&Toy, &case(64)).unwrap().config, "wide");
+    assert_eq!(dispatcher.choose(&Toy::default(), &case(64)).unwrap().config, "wide");
     assert_eq!(dispatcher.choices().len(), 2);
+}
+
+#[test]
+fn a_config_of_another_architecture_is_refused_by_table_and_rule_of_thumb() {
+    let toy = Toy { hopper: true };
+    let on = |arch, table_arch, table: &dyn TunedLookup| {
+        let target = Target {
+            arch,
+            table_arch,
+            ..H200
+        };
+        choose(&toy, &case(64), ANY_ADDRESS, Mode::Strict, target, table).unwrap()
+    };
+    let built_for_hopper = image::IMAGES.is_empty() || image::IMAGES.iter().any(|image| image.arch == "sm_90a");
+    if built_for_hopper {
+        assert_eq!(on("sm_90", "sm_90a", &Untuned).config, "hopper");
+    }
+    assert_eq!(on("simt", "simt", &Untuned).config, "hopper");
+    // The table's word is of the same image architecture here, so that only the config's own is left to refuse it.
+    let table = Table(vec![(64, "hopper"), (32, "narrow")]);
+    for (arch, table_arch, config) in [
+        ("sm_80", "sm_90a", "narrow"),
+        ("sm_120", "sm_90a", "narrow"),
+        ("sm_80", "sm_80", "wide"),
+    ] {
+        let choice = on(arch, table_arch, &table);
+        assert_eq!(choice.config, config, "{arch}");
+        let reason = format!("built for sm_90a alone, and the device is {arch}");
+        assert!(
+            choice
+                .refused
+                .iter()
+                .any(|r| r.config == "hopper" && r.reason == reason),
+            "{choice}"
+        );
+    }
+    let (usable, refused) = sort_out(&toy, &case(64), ANY_ADDRESS, Mode::Strict, "sm_89");
+    assert_eq!((usable.len(), refused.len()), (2, 2));
+}
+
+#[test]
+fn a_build_without_images_of_its_architecture_refuses_a_config() {
+    let mut info = Toy { hopper: true }.configs().remove(3);
+    info.family = "no family of this build";
+    let verdict = info.runs_on("sm_90");
+    if image::IMAGES.is_empty() {
+        verdict.unwrap();
+    } else {
+        assert!(verdict.unwrap_err().contains("this build has no images of that"));
+    }
+    info.runs_on("simt").unwrap();
 }
 
 #[test]
@@ -195,7 +270,7 @@ fn a_config_that_is_gone_is_passed_over_and_named() {
 
 #[test]
 fn no_config_at_all_is_an_error_with_every_reason() {
-    let error = choose(&Toy, &case(0), ANY_ADDRESS, Mode::Strict, "sm_90a", 132, &Untuned).unwrap_err();
+    let error = choose(&Toy::default(), &case(0), ANY_ADDRESS, Mode::Strict, H200, &Untuned).unwrap_err();
     assert_eq!(error.refused.len(), 3);
     let text = error.to_string();
     assert!(

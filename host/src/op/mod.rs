@@ -24,7 +24,7 @@ pub use check::{CheckError, Compared, Expected, Want, check, check_after, check_
 pub use compare::{Mismatch, compare_bytes, compare_within};
 
 use crate::cost::{Math, Work};
-use crate::device::{Buffer, Device, DeviceError, Stream};
+use crate::device::{Buffer, Device, DeviceError, Stream, image};
 use crate::shapes::ShapeSet;
 
 /// The order of arithmetic a config follows.
@@ -63,8 +63,33 @@ pub struct ConfigInfo {
     pub shared_bytes: u32,
     /// Blocks per SM its registers were limited for; 0 when not limited.
     pub min_blocks: u32,
+    /// The architectures its kernel is built for (`sm_90a`); empty for all.
+    pub archs: &'static [&'static str],
     /// It is the operation's plain kernel: nothing but the CPU reference can check it.
     pub plain: bool,
+}
+
+impl ConfigInfo {
+    /// Whether a device of this architecture ([`crate::device::DeviceInfo::arch`]) can run it. The simulator runs every config.
+    ///
+    /// # Errors
+    /// The reason why not: the architectures that it is built for, or that this build has left them out.
+    pub fn runs_on(&self, arch: &str) -> Result<(), String> {
+        if self.archs.is_empty() || arch == "simt" {
+            return Ok(());
+        }
+        let built_for = self.archs.join(", ");
+        if !self.archs.iter().any(|of| image::serves(of, arch)) {
+            return Err(format!("built for {built_for} alone, and the device is {arch}"));
+        }
+        // Without any images this build plans for a device that it cannot run on.
+        if !image::IMAGES.is_empty() && image::serving(arch, self.family).is_none() {
+            return Err(format!(
+                "built for {built_for} alone, and this build has no images of that"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Why an operation could not be prepared, launched or read back.

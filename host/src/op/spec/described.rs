@@ -105,6 +105,7 @@ impl<S: Spec> Operation for Described<S> {
             threads: c.threads,
             shared_bytes: c.shared_bytes,
             min_blocks: c.kernel.min_blocks,
+            archs: c.kernel.archs,
         };
         S::configs().into_iter().map(info).collect()
     }

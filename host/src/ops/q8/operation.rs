@@ -109,6 +109,7 @@ impl Operation for Q8MatmulOp {
             threads: entry.config.threads(),
             shared_bytes: entry.config.shared_bytes(entry.config.quads),
             min_blocks: entry.kernel.meta.min_blocks,
+            archs: entry.kernel.meta.archs,
             plain: false,
         };
         entries().iter().map(info).collect()
