@@ -1,8 +1,9 @@
 //! The simulator as a device: every operation of `host::device` on it.
 
+use cuda_std::tma::TensorMap;
 use cuda_std::{kernel, mem, shared, thread};
 use half::{bf16, f16};
-use host::device::{Device, DeviceError, DeviceSpec, Event, LaunchDims, SimtOptions};
+use host::device::{DevPtr, Device, DeviceError, DeviceSpec, Event, LaunchDims, SimtOptions, Swizzle, TensorMapSpec};
 
 /// y[i] = x[i] + add.
 ///
@@ -30,6 +31,19 @@ pub unsafe fn reverse(x: *mut u32) {
         tile.add(i).store(mem::load(x.add(i as usize)));
         thread::sync_threads();
         mem::store(x.add(i as usize), tile.add(63 - i).load());
+    }
+}
+
+/// y[i] = the i-th word of the second map.
+///
+/// # Safety
+/// `y` has 16 elements.
+#[kernel(threads = 16, archs = "sm_90a")]
+pub unsafe fn words_of(y: *mut u64, _first: &TensorMap, n: u32, second: &TensorMap) {
+    let i = thread::thread_idx_x();
+    if i < n {
+        // SAFETY: 16 elements, and i is below 16.
+        unsafe { mem::store(y.add(i as usize), second.words[i as usize]) };
     }
 }
 
@@ -141,6 +155,36 @@ fn a_graph_records_without_running_and_replays_in_order() {
         assert_eq!(copied[16..], [7; 240]);
     }
     assert_eq!(Event::elapsed_us(&done, &done).unwrap(), 0.0);
+}
+
+#[test]
+fn a_tensor_map_is_launched_by_value_and_a_graph_keeps_its_own() {
+    let device = simt();
+    assert_eq!(words_of::KERNEL.meta.archs, ["sm_90a"]);
+    let (stream, y) = (device.stream().unwrap(), device.alloc(128, "y").unwrap());
+    let map = |rows: u64| {
+        let spec = TensorMapSpec {
+            address: DevPtr::of(&y),
+            element_bytes: 4,
+            sizes: &[8, rows],
+            strides_bytes: &[32],
+            tile: &[8, 4],
+            swizzle: Swizzle::B32,
+        };
+        device.tensor_map(&spec).unwrap()
+    };
+    let launch = |rows: u64| {
+        let args = (y.ptr_as::<u64>(), map(1), 16, map(rows));
+        device.launch(&stream, &words_of::KERNEL, LaunchDims::new(1, 16), args)
+    };
+    launch(3).unwrap();
+    assert_eq!(y.download_vec::<u64>(16).unwrap(), map(3).words);
+    let graph = device.capture(&stream, || launch(5)).unwrap();
+    launch(7).unwrap();
+    assert_eq!(y.download_vec::<u64>(16).unwrap(), map(7).words);
+    graph.launch(&stream).unwrap();
+    assert_eq!(y.download_vec::<u64>(16).unwrap(), map(5).words);
+    assert_ne!(map(5).words, map(7).words);
 }
 
 #[test]
