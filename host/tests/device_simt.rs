@@ -1,7 +1,7 @@
 //! The simulator as a device: every operation of `host::device` on it.
 
 use cuda_std::tma::TensorMap;
-use cuda_std::{kernel, mem, shared, thread};
+use cuda_std::{cluster, kernel, mem, shared, thread};
 use half::{bf16, f16};
 use host::device::{DevPtr, Device, DeviceError, DeviceSpec, Event, LaunchDims, SimtOptions, Swizzle, TensorMapSpec};
 
@@ -45,6 +45,20 @@ pub unsafe fn words_of(y: *mut u64, _first: &TensorMap, n: u32, second: &TensorM
         // SAFETY: 16 elements, and i is below 16.
         unsafe { mem::store(y.add(i as usize), second.words[i as usize]) };
     }
+}
+
+/// y[i] = the number of the i-th block in its cluster, and ten times the cluster's blocks.
+///
+/// # Safety
+/// `y` has as many elements as there are blocks.
+#[kernel(threads = 32)]
+pub unsafe fn places(y: *mut u32) {
+    if thread::thread_idx_x() == 0 {
+        let i = thread::block_idx_x() as usize;
+        // SAFETY: one element a block.
+        unsafe { mem::store(y.add(i), cluster::rank() + 10 * cluster::size()) };
+    }
+    cluster::sync();
 }
 
 fn simt() -> Device {
@@ -185,6 +199,21 @@ fn a_tensor_map_is_launched_by_value_and_a_graph_keeps_its_own() {
     graph.launch(&stream).unwrap();
     assert_eq!(y.download_vec::<u64>(16).unwrap(), map(5).words);
     assert_ne!(map(5).words, map(7).words);
+}
+
+#[test]
+fn blocks_know_their_place_in_the_cluster() {
+    let device = simt();
+    let (stream, y) = (device.stream().unwrap(), device.alloc(32, "y").unwrap());
+    let launch = |dims: LaunchDims| device.launch(&stream, &places::KERNEL, dims, (y.ptr_as::<u32>(),));
+    launch(LaunchDims::new(8, 32)).unwrap();
+    assert_eq!(y.download_vec::<u32>(8).unwrap(), [10; 8]);
+    let graph = device
+        .capture(&stream, || launch(LaunchDims::new(8, 32).cluster(4).dependent()))
+        .unwrap();
+    graph.launch(&stream).unwrap();
+    let expected = [40, 41, 42, 43, 40, 41, 42, 43];
+    assert_eq!(y.download_vec::<u32>(8).unwrap(), expected);
 }
 
 #[test]

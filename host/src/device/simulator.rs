@@ -147,21 +147,13 @@ fn run(options: SimtOptions, meta: &KernelMeta, dims: LaunchDims, params: &[*mut
         block = dim(dims.block),
         "simulated launch"
     );
-    if dims.cluster > 1 {
-        return Err(DeviceError::LaunchConfig {
-            kernel: meta.name.to_string(),
-            grid: dims.grid,
-            block: dims.block,
-            why: format!("clusters of {} blocks; the simulator runs none yet", dims.cluster),
-        });
-    }
     let entry = meta.entry;
     let params = Params(params.as_ptr().cast());
     let launch = simt::Launch {
         kernel: meta.name,
         grid: dims.grid,
         block: dims.block,
-        cluster: 1,
+        cluster: dims.cluster,
         shared_bytes: dims.shared_bytes,
         checks: options.checks,
         schedule: options.seed.map_or(simt::Schedule::InOrder, simt::Schedule::Seeded),

@@ -186,6 +186,7 @@ fn stand_in(name: &str) -> ConfigInfo {
         threads: 0,
         shared_bytes: 0,
         min_blocks: 0,
+        archs: &[],
         plain: false,
     }
 }
