@@ -1,4 +1,4 @@
-//! The state of one block, or of the blocks of one cluster, while it is simulated, and the choice of the thread that runs next.
+//! The state of one block, or of the blocks of one cluster, while it is simulated.
 //!
 //! The blocks of a cluster run together: their threads are numbered one block after the other, each block from a whole warp on, and
 //! so are their warps. What each block has for itself is a [`Cta`].
@@ -13,6 +13,7 @@ use crate::error::{ErrorKind, Fault, SimError};
 use crate::flight::Flight;
 use crate::launch::Launch;
 use crate::product::{Products, Warpgroup};
+use crate::schedule::Rng;
 use crate::shared::Layout;
 use crate::stats::LaunchStats;
 use crate::warp::Group;
@@ -123,14 +124,11 @@ pub(crate) struct Block {
     pub progress: bool,
     /// Where a thread last let the others go first.
     pub yielded_at: Option<&'static Location<'static>>,
-    idle_rounds: u32,
-    cur_warp: usize,
-    ready_warps: u64,
-    rng: Option<Rng>,
+    pub idle_rounds: u32,
+    pub cur_warp: usize,
+    pub ready_warps: u64,
+    pub rng: Option<Rng>,
 }
-
-/// After this many rounds in which every thread only spins on atomics, they are taken to spin for ever.
-const IDLE_ROUNDS: u32 = 1 << 18;
 
 impl Block {
     pub(crate) fn new() -> Block {
@@ -220,7 +218,7 @@ impl Block {
         (self.exited, self.aborting, self.error, self.progress, self.idle_rounds) = (0, false, None, false, 0);
         self.cur_warp = 0;
         self.ready_warps = u64::MAX >> (64 - self.warps);
-        self.rng = seed.map(|s| Rng(s ^ (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        self.rng = seed.map(|s| Rng::new(s, index));
         self.stats.blocks += self.blocks as u64;
         self.stats.threads += self.threads as u64;
     }
@@ -243,111 +241,6 @@ impl Block {
     #[inline]
     pub(crate) fn lane(&mut self, t: usize) -> &mut Lane {
         &mut self.lanes[t]
-    }
-
-    /// Thread `t` can run, but only after everyone else had a turn.
-    pub(crate) fn put_later(&mut self, t: usize) {
-        self.warp[t / 32].later |= 1 << (t % 32);
-    }
-
-    /// Lets the lanes of `mask` of a warp run again.
-    #[inline]
-    pub(crate) fn wake(&mut self, warp: usize, mask: u32) {
-        if mask != 0 {
-            self.warp[warp].ready |= mask;
-            self.ready_warps |= 1 << warp;
-        }
-    }
-
-    /// The thread to run next, now taken from the ready ones; `None` when no thread can run or the block has failed.
-    ///
-    /// In order: the lowest lane of the warp that ran last, then the lowest warp. Seeded: any warp, any lane.
-    pub(crate) fn pick(&mut self) -> Option<usize> {
-        if self.aborting {
-            return None;
-        }
-        if !self.flights.is_empty() {
-            self.perhaps_land();
-            if self.aborting {
-                return None;
-            }
-        }
-        loop {
-            if let Some(rng) = self.rng.as_mut().filter(|_| self.ready_warps != 0) {
-                self.cur_warp = rng.bit_of(self.ready_warps);
-            }
-            let w = self.cur_warp;
-            let warp = &mut self.warp[w];
-            if warp.ready != 0 {
-                let lane = match &mut self.rng {
-                    None => warp.ready.trailing_zeros() as usize,
-                    Some(rng) => rng.bit_of(u64::from(warp.ready)),
-                };
-                warp.ready &= !(1 << lane);
-                return Some(w * 32 + lane);
-            }
-            self.ready_warps &= !(1 << w);
-            if self.ready_warps == 0 {
-                self.land_when_idle();
-                if self.ready_warps == 0 && !self.next_round() {
-                    return None;
-                }
-            }
-            if self.aborting {
-                return None;
-            }
-            self.cur_warp = self.ready_warps.trailing_zeros() as usize;
-        }
-    }
-
-    /// Makes the threads that yielded ready again; false if there are none.
-    fn next_round(&mut self) -> bool {
-        for (w, warp) in self.warp[..self.warps]
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, warp)| warp.later != 0)
-        {
-            warp.ready = std::mem::take(&mut warp.later);
-            self.ready_warps |= 1 << w;
-        }
-        self.idle_rounds = if self.progress { 0 } else { self.idle_rounds + 1 };
-        self.progress = false;
-        if self.idle_rounds > 64 {
-            // Perhaps another block, on another core, will change what they wait for.
-            std::thread::yield_now();
-        }
-        if self.idle_rounds > IDLE_ROUNDS {
-            let m = "it spins on an atomic or a barrier that no running thread changes; blocks cannot rely on running at the \
-                     same time";
-            self.record(
-                self.cur,
-                Here(self.yielded_at),
-                Fault {
-                    kind: ErrorKind::Deadlock,
-                    message: m.to_owned(),
-                },
-            );
-        }
-        self.ready_warps != 0
-    }
-
-    /// In a seeded schedule: whether to switch threads here, where the machine might.
-    #[inline]
-    pub(crate) fn coin(&mut self) -> bool {
-        self.rng.as_mut().is_some_and(|r| r.next() & 3 == 0)
-    }
-
-    pub(crate) fn is_seeded(&self) -> bool {
-        self.rng.is_some()
-    }
-
-    pub(crate) fn anyone_ready(&self) -> bool {
-        self.ready_warps != 0
-    }
-
-    /// A random number below `n`; 0 in an unseeded schedule.
-    pub(crate) fn random_below(&mut self, n: usize) -> usize {
-        self.rng.as_mut().map_or(0, |r| (r.next() % n.max(1) as u64) as usize)
     }
 
     /// Keeps the first error of the block and starts to end it.
@@ -441,25 +334,4 @@ impl Display for Here {
 /// Whether two locations are the same place in the source (one place can have several addresses).
 pub(crate) fn same_place(a: &'static Location<'static>, b: &'static Location<'static>) -> bool {
     std::ptr::eq(a, b) || a == b
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    /// The position of a random set bit of `mask`, which is not zero.
-    fn bit_of(&mut self, mut mask: u64) -> usize {
-        let skip = self.next() % u64::from(mask.count_ones());
-        for _ in 0..skip {
-            mask &= mask - 1;
-        }
-        mask.trailing_zeros() as usize
-    }
 }

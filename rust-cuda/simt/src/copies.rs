@@ -3,6 +3,7 @@
 //! With checks on the source bytes are taken at issue and land at the wait; in between, nobody may touch the
 //! destination. With checks off a copy is done at issue, which no correct kernel can tell apart.
 
+use crate::know::Know;
 use crate::shared::Shared;
 use std::panic::Location;
 
@@ -24,6 +25,10 @@ pub(crate) struct Copies {
     group: u32,
     /// Copies issued so far.
     issued: u64,
+    /// As which agents, and before which ticks, copies landed that arrived at barriers.
+    pub agents: Know,
+    /// Before which tick of the thread copies landed for which it waited; 0 for none.
+    pub waited: u32,
 }
 
 impl Copies {
@@ -65,6 +70,7 @@ impl Copies {
         for p in self.pending.drain(..) {
             shared.races.forget_pending(p.addr, p.len);
         }
-        self.group = 0;
+        (self.group, self.waited) = (0, 0);
+        self.agents.clear();
     }
 }

@@ -87,10 +87,25 @@ impl Block {
                 }
                 if self.checks {
                     self.agent_lands(place, agent);
+                    self.tell_of_copies(t, place, agent);
                 }
                 self.count_arrival(place, op)?;
                 self.perhaps_over(place)
             }
+        }
+    }
+
+    /// Those who wait for the barrier know all copies of thread `t` up to here, on whatever barriers the others landed.
+    fn tell_of_copies(&mut self, t: usize, place: (usize, usize), agent: usize) {
+        let exist = self.warp[t / 32].init;
+        let copies = &mut self.lanes[t].copies;
+        copies.agents.learn(agent, self.clocks.stamp(agent));
+        let joined = &mut self.ctas[place.0].shared.barriers[place.1].joined;
+        joined.join(&copies.agents);
+        if copies.waited != 0 {
+            let mut ticks = [0; 32];
+            ticks[t % 32] = copies.waited;
+            joined.learn_lanes(t / 32, exist, ticks);
         }
     }
 

@@ -35,6 +35,7 @@ pub mod memory;
 mod operand;
 mod product;
 mod race;
+mod schedule;
 mod shadow;
 mod shared;
 mod stack;

@@ -35,7 +35,7 @@ pub(crate) struct Mbarrier {
     fenced: bool,
     proxy_fenced: bool,
     /// What those know who have arrived in this phase; who had when the phases before it were over.
-    joined: Know,
+    pub joined: Know,
     done: Know,
     waiting: Vec<usize>,
 }

@@ -362,8 +362,12 @@ pub fn copy_async_commit() {
 pub fn copy_async_wait(n_left: u32) {
     if checks() {
         let (block, t) = here();
-        // SAFETY: the running block; the borrow ends with the statement.
-        for p in unsafe { (*block).lane(t).copies.land(n_left) } {
+        // SAFETY: the running block; the borrows end with the statements.
+        let landed = unsafe {
+            (*block).lane(t).copies.waited = (*block).clocks.stamp(t / 32) + 1;
+            (*block).lane(t).copies.land(n_left)
+        };
+        for p in landed {
             if touch(p.addr, p.len, 1, Touch::Land, p.loc) {
                 // SAFETY: `shared_at` gives a writable address.
                 unsafe { std::ptr::copy_nonoverlapping(p.bytes.as_ptr(), shared_at(p.addr), p.len as usize) };

@@ -1,0 +1,473 @@
+//! Barriers in shared memory: pipelines that are right, in every schedule, and one bad kernel for each mistake.
+
+mod common;
+
+use common::{Mem, one_block};
+use simt::{ErrorKind, Launch, LaunchStats, Schedule, SimError, ctx};
+
+const SHARED: u32 = 4096;
+
+/// Runs in order and under seeds, with checks and without.
+#[track_caller]
+fn everywhere(threads: u32, body: &(dyn Fn() + Sync)) {
+    let launch = one_block(threads, SHARED);
+    for checks in [true, false] {
+        Launch { checks, ..launch }.run(body).unwrap();
+        for seed in 0..30 {
+            let schedule = Schedule::Seeded(seed);
+            let result = Launch {
+                schedule,
+                checks,
+                ..launch
+            }
+            .run(body);
+            assert!(result.is_ok(), "seed {seed}: {}", result.unwrap_err());
+        }
+    }
+}
+
+#[track_caller]
+fn bad(result: Result<LaunchStats, SimError>, kind: ErrorKind, marker: &str) -> SimError {
+    common::assert_error(result, kind, file!(), include_str!("mbarrier.rs"), marker)
+}
+
+fn run(threads: u32, body: &(dyn Fn() + Sync)) -> Result<LaunchStats, SimError> {
+    one_block(threads, SHARED).run(body)
+}
+
+fn tid() -> u32 {
+    ctx::thread_idx().x
+}
+
+fn warp() -> u32 {
+    ctx::warp_id()
+}
+
+fn first_lane() -> bool {
+    ctx::lane_id() == 0
+}
+
+/// Thread 0 makes barriers at 0, 8, ... of these counts; all meet.
+fn barriers(counts: &[u32]) {
+    if tid() == 0 {
+        for (i, &count) in counts.iter().enumerate() {
+            ctx::mbarrier_init(8 * i as u32, count);
+        }
+        ctx::fence_mbarrier_init();
+    }
+    ctx::sync_threads();
+}
+
+const DATA: u32 = 1024;
+
+/// Two warps fill stages by plain stores, half a stage each; two others read them.
+#[test]
+fn producers_and_consumers_of_stages() {
+    for stages in [1, 2, 3, 8] {
+        everywhere(128, &|| {
+            // Full: each of 64 producers arrives. Empty: one of each consuming warp.
+            barriers(
+                &(0..2 * stages)
+                    .map(|i| if i < stages { 64 } else { 2 })
+                    .collect::<Vec<_>>(),
+            );
+            let (mut s, mut phase) = (0, 0);
+            for k in 0..19 {
+                let (full, empty) = (8 * s, 8 * (stages + s));
+                let stage = DATA + 256 * s;
+                if warp() < 2 {
+                    ctx::mbarrier_wait(empty, phase ^ 1);
+                    ctx::shared_store(stage + 4 * tid(), 100 * k + tid());
+                    ctx::mbarrier_arrive(full, 0);
+                } else {
+                    ctx::mbarrier_wait(full, phase);
+                    let from = 63 - (tid() - 64);
+                    assert_eq!(ctx::shared_load::<u32>(stage + 4 * from), 100 * k + from);
+                    ctx::sync_warp(u32::MAX);
+                    if first_lane() {
+                        ctx::mbarrier_arrive(empty, 0);
+                    }
+                }
+                s += 1;
+                if s == stages {
+                    (s, phase) = (0, phase ^ 1);
+                }
+            }
+        });
+    }
+}
+
+/// A chain of warps, each with a barrier to the next: what one knows goes on to the last.
+#[test]
+fn knowledge_goes_on() {
+    everywhere(160, &|| {
+        barriers(&[1; 5]);
+        for round in 0..4u32 {
+            let w = warp();
+            if w > 0 {
+                // One lane waits and tells the others.
+                if first_lane() {
+                    ctx::mbarrier_wait(8 * (w - 1), round & 1);
+                }
+                ctx::sync_warp(u32::MAX);
+            } else if round > 0 {
+                ctx::mbarrier_wait(8 * 4, (round - 1) & 1);
+            }
+            let sum: u32 = (0..w)
+                .map(|v| ctx::shared_load::<u32>(DATA + 128 * v + 4 * ctx::lane_id()))
+                .sum();
+            assert_eq!(sum, w * round);
+            ctx::shared_store(DATA + 128 * w + 4 * (31 - ctx::lane_id()), round);
+            ctx::sync_warp(u32::MAX);
+            if first_lane() {
+                ctx::mbarrier_arrive(8 * w, 0);
+            }
+        }
+    });
+    // Through a named barrier, part of a warp, and a barrier of the block.
+    everywhere(96, &|| {
+        barriers(&[32]);
+        if warp() == 0 {
+            ctx::shared_store(DATA + 4 * tid(), tid());
+            ctx::mbarrier_arrive(0, 0);
+        }
+        if warp() == 1 {
+            if ctx::lane_id() == 3 {
+                ctx::mbarrier_wait(0, 0);
+            }
+            if ctx::lane_id() < 8 {
+                ctx::sync_warp(0xFF);
+                assert_eq!(ctx::shared_load::<u32>(DATA + 4 * 20), 20);
+            }
+            ctx::barrier_arrive(2, 64);
+        }
+        if warp() == 2 {
+            ctx::barrier_sync(2, 64);
+            assert_eq!(ctx::shared_load::<u32>(DATA + 4 * ctx::lane_id()), ctx::lane_id());
+        }
+        ctx::sync_threads();
+        ctx::shared_store(DATA + 4 * (tid() % 32) + 256 * (tid() / 32), 0u32);
+    });
+}
+
+#[test]
+fn testing_instead_of_waiting() {
+    everywhere(64, &|| {
+        barriers(&[32]);
+        if warp() == 0 {
+            while !ctx::mbarrier_test(0, 0) {}
+            assert_eq!(ctx::shared_load::<u32>(DATA + 4 * tid()), 7);
+            // The phase before the first, and the one that is not over.
+            assert!(!ctx::mbarrier_test(0, 1));
+        } else {
+            assert!(ctx::mbarrier_test(0, 1) || ctx::mbarrier_test(0, 0));
+            ctx::shared_store(DATA + 4 * ctx::lane_id(), 7u32);
+            ctx::mbarrier_arrive(0, 0);
+        }
+    });
+    let e = bad(
+        run(1, &|| {
+            barriers(&[1]);
+            while !ctx::mbarrier_test(0, 0) {} // <- tests for ever
+        }),
+        ErrorKind::Deadlock,
+        "tests for ever",
+    );
+    assert!(e.message.contains("spins"), "{e}");
+}
+
+#[test]
+fn ended_barriers_leave_memory() {
+    everywhere(64, &|| {
+        for count in [32, 64] {
+            barriers(&[count]);
+            if tid() < count {
+                ctx::mbarrier_arrive(0, 0);
+            }
+            ctx::mbarrier_wait(0, 0);
+            ctx::sync_threads();
+            if tid() == 5 {
+                ctx::mbarrier_inval(0);
+                ctx::shared_store(0, 1u64);
+            }
+            ctx::sync_threads();
+            assert_eq!(ctx::shared_load::<u64>(0), 1);
+            ctx::sync_threads();
+        }
+    });
+}
+
+/// `cp.async` copies that arrive for their threads.
+#[test]
+fn arriving_with_copies() {
+    let source: Vec<u32> = (0..64 * 9).collect();
+    let m = Mem::of(&source, "source");
+    let ring = |wait: bool| {
+        let at = m.at(0) as usize;
+        move || {
+            barriers(&[32, 32, 32, 32]);
+            for k in 0..9u32 {
+                let (s, phase) = (k % 2, k / 2 & 1);
+                let to = DATA + 128 * s;
+                if warp() == 0 {
+                    ctx::mbarrier_wait(16 + 8 * s, phase ^ 1);
+                    let from = (at as *const u32).wrapping_add((64 * k + tid()) as usize);
+                    // SAFETY: inside the allocation.
+                    unsafe { ctx::copy_async(to + 4 * tid(), from.cast(), 4, 4) };
+                    ctx::mbarrier_arrive_on_copies(8 * s);
+                } else {
+                    if wait {
+                        ctx::mbarrier_wait(8 * s, phase);
+                    }
+                    let l = 31 - ctx::lane_id();
+                    assert_eq!(ctx::shared_load::<u32>(to + 4 * l), 64 * k + l); // <- copies not waited
+                    ctx::mbarrier_arrive(16 + 8 * s, 0);
+                }
+            }
+            if warp() == 0 {
+                ctx::copy_async_wait(0);
+            }
+        }
+    };
+    everywhere(64, &ring(true));
+    for seed in 0..20 {
+        let schedule = Schedule::Seeded(seed);
+        let e = Launch {
+            schedule,
+            ..one_block(64, SHARED)
+        }
+        .run(&ring(false))
+        .unwrap_err();
+        assert!(
+            matches!(e.kind, ErrorKind::AsyncNotWaited | ErrorKind::Uninitialized),
+            "{e}"
+        );
+    }
+}
+
+#[test]
+fn misused_barriers() {
+    let one = |body: fn(), kind: ErrorKind, marker: &str| bad(run(1, &body), kind, marker);
+    let body = || {
+        ctx::mbarrier_arrive(0, 0); // <- nobody made it
+    };
+    let e = one(body, ErrorKind::BadBarrier, "nobody made it");
+    assert!(e.message.contains("no barrier was initialised there"), "{e}");
+    let body = || {
+        ctx::mbarrier_wait(8, 0); // <- nobody made this
+    };
+    one(body, ErrorKind::BadBarrier, "nobody made this");
+    let body = || {
+        ctx::mbarrier_init(0, 0); // <- of none
+    };
+    one(body, ErrorKind::BadArgument, "of none");
+    let body = || {
+        ctx::mbarrier_init(0, 1 << 20); // <- of too many
+    };
+    one(body, ErrorKind::BadArgument, "of too many");
+    let body = || {
+        ctx::mbarrier_init(4, 1); // <- aligned to four
+    };
+    one(body, ErrorKind::Misaligned, "aligned to four");
+    let body = || {
+        ctx::mbarrier_init(SHARED, 1); // <- past the end
+    };
+    one(body, ErrorKind::OutOfBounds, "past the end");
+    let e = bad(
+        run(1, &|| {
+            ctx::mbarrier_init(0, 1);
+            ctx::mbarrier_init(0, 2); // <- twice
+        }),
+        ErrorKind::BadBarrier,
+        "twice",
+    );
+    assert!(e.message.contains("initialised at"), "{e}");
+    let touches: [fn(); 3] = [
+        || ctx::shared_store(4, 1u16),
+        || assert_eq!(ctx::shared_load::<u8>(3), 0),
+        || assert_eq!(ctx::shared_atomic_u32(0, |v| v), 0),
+    ];
+    for touch in touches {
+        let body = || {
+            ctx::mbarrier_init(0, 1);
+            touch();
+        };
+        let e = run(1, &body).unwrap_err();
+        assert_eq!(e.kind, ErrorKind::BadBarrier, "{e}");
+        assert!(e.message.contains("a barrier lies there"), "{e}");
+    }
+    bad(
+        run(1, &|| {
+            ctx::mbarrier_init(0, 1);
+            ctx::mbarrier_inval(0);
+            ctx::shared_load::<u32>(0); // <- nothing left
+        }),
+        ErrorKind::Uninitialized,
+        "nothing left",
+    );
+    bad(
+        run(1, &|| {
+            ctx::mbarrier_init(0, 1);
+            ctx::mbarrier_wait(0, 2); // <- third parity
+        }),
+        ErrorKind::BadArgument,
+        "third parity",
+    );
+    let e = bad(
+        run(2, &|| {
+            barriers(&[1]);
+            // The last one to come to a barrier goes on first.
+            if tid() == 1 {
+                ctx::mbarrier_wait(0, 0);
+            } else {
+                ctx::mbarrier_inval(0); // <- while one waits
+            }
+        }),
+        ErrorKind::BadBarrier,
+        "while one waits",
+    );
+    assert!(e.message.contains("while 1 threads wait"), "{e}");
+    let e = bad(
+        run(32, &|| {
+            if tid() == 0 {
+                ctx::mbarrier_init(0, 32);
+            }
+            ctx::warp_exchange("shuffle", u32::MAX, (), |_| ());
+            ctx::mbarrier_arrive(0, 0); // <- no order
+        }),
+        ErrorKind::SharedRace,
+        "no order",
+    );
+    assert!(
+        e.message.contains("thread (0, 0, 0) initialised the barrier at 0x0"),
+        "{e}"
+    );
+}
+
+#[test]
+fn phases_that_go_wrong() {
+    let e = bad(
+        run(3, &|| {
+            barriers(&[2]);
+            ctx::mbarrier_expect(0, 16);
+            ctx::mbarrier_arrive(0, 0); // <- one too many
+        }),
+        ErrorKind::BadBarrier,
+        "one too many",
+    );
+    assert!(e.message.contains("48 of 48 bytes are missing"), "{e}");
+    let e = bad(
+        run(64, &|| {
+            barriers(&[40]);
+            if tid() < 32 {
+                ctx::mbarrier_arrive(0, 0);
+                ctx::mbarrier_wait(0, 0); // <- eight short
+            } else {
+                ctx::barrier_sync(1, 64);
+            }
+        }),
+        ErrorKind::Deadlock,
+        "eight short",
+    );
+    for words in [
+        "phase 0 (parity 0) of the barrier at 0x0",
+        "for 40 arrivals",
+        "8 arrivals and 0 of 0 bytes are missing",
+        "waits in barrier_sync(1, 64)",
+    ] {
+        assert!(e.message.contains(words), "{words}: {e}");
+    }
+    let e = bad(
+        run(1, &|| {
+            barriers(&[1]);
+            ctx::mbarrier_arrive(0, 16);
+            ctx::mbarrier_wait(0, 0); // <- no bytes come
+        }),
+        ErrorKind::WrongByteCount,
+        "no bytes come",
+    );
+    assert!(e.message.contains("0 arrivals and 16 of 16 bytes are missing"), "{e}");
+    bad(
+        run(1, &|| {
+            barriers(&[2]);
+            ctx::mbarrier_expect(0, (1 << 20) - 1);
+            ctx::mbarrier_expect(0, 1); // <- a megabyte
+        }),
+        ErrorKind::BadArgument,
+        "a megabyte",
+    );
+    // The barrier goes on twice before the waiting thread looks.
+    let e = bad(
+        run(2, &|| {
+            barriers(&[1]);
+            if tid() == 1 {
+                ctx::mbarrier_wait(0, 0); // <- too late
+            } else {
+                ctx::mbarrier_arrive(0, 0);
+                ctx::mbarrier_arrive(0, 0);
+            }
+        }),
+        ErrorKind::Deadlock,
+        "too late",
+    );
+    assert!(e.message.contains("phase 1 was over before this thread saw it"), "{e}");
+}
+
+#[test]
+fn a_wait_is_for_the_one_who_waits() {
+    // The other lanes of the warp have not waited, and a shuffle tells them nothing.
+    let e = bad(
+        run(64, &|| {
+            barriers(&[1]);
+            if tid() == 32 {
+                ctx::shared_store(DATA, 1u32);
+                ctx::mbarrier_arrive(0, 0);
+            }
+            if warp() == 0 {
+                if first_lane() {
+                    ctx::mbarrier_wait(0, 0);
+                }
+                ctx::warp_exchange("shuffle", u32::MAX, (), |_| ());
+                if tid() == 9 {
+                    ctx::shared_load::<u32>(DATA); // <- has not waited
+                }
+            }
+        }),
+        ErrorKind::SharedRace,
+        "has not waited",
+    );
+    assert!(e.message.contains("thread (32, 0, 0) wrote it"), "{e}");
+    // An arrival tells of the lane that arrives.
+    bad(
+        run(64, &|| {
+            barriers(&[1]);
+            if warp() == 1 {
+                ctx::shared_store(DATA + 4 * ctx::lane_id(), 1u32);
+                ctx::warp_exchange("shuffle", u32::MAX, (), |_| ());
+                if first_lane() {
+                    ctx::mbarrier_arrive(0, 0);
+                }
+            } else {
+                ctx::mbarrier_wait(0, 0);
+                ctx::shared_load::<u32>(DATA + 4 * (31 - tid())); // <- of other lanes
+            }
+        }),
+        ErrorKind::SharedRace,
+        "of other lanes",
+    );
+    // Nor of what comes after it.
+    bad(
+        run(64, &|| {
+            barriers(&[32]);
+            if warp() == 1 {
+                ctx::mbarrier_arrive(0, 0);
+                ctx::shared_store(DATA + 4 * ctx::lane_id(), 1u32);
+            } else {
+                ctx::mbarrier_wait(0, 0);
+                ctx::shared_store(DATA + 4 * tid(), 2u32); // <- comes after
+            }
+        }),
+        ErrorKind::SharedRace,
+        "comes after",
+    );
+}
