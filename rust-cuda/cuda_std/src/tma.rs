@@ -191,7 +191,10 @@ pub unsafe fn bulk_load(dst: Shared<u8>, src: *const u8, bytes: u32, barrier: Ba
                     in(reg32) dst.addr(), in(reg64) src, in(reg32) bytes, in(reg32) barrier.addr(), options(nostack, preserves_flags));
             }
         }
-        cpu { unsafe { simt::ctx::bulk_load(dst.addr(), src, bytes, barrier.addr()) } }
+        cpu {
+            // SAFETY: the caller\'s promise.
+            unsafe { simt::ctx::bulk_load(dst.addr(), src, bytes, barrier.addr()) }
+        }
     }
 }
 
@@ -210,7 +213,10 @@ pub unsafe fn bulk_store(dst: *mut u8, src: Shared<u8>, bytes: u32) {
                     in(reg32) bytes, options(nostack, preserves_flags));
             }
         }
-        cpu { unsafe { simt::ctx::bulk_store(dst, src.addr(), bytes) } }
+        cpu {
+            // SAFETY: the caller\'s promise.
+            unsafe { simt::ctx::bulk_store(dst, src.addr(), bytes) }
+        }
     }
 }
 

@@ -204,7 +204,7 @@ where
     let n = <Accumulator<T, R> as Multiply<F>>::N as usize;
     let mut random = Random(n as u64 ^ (kind as u64) << 32);
     let layout = LAYOUTS[n / 8 % LAYOUTS.len()];
-    for (from_registers, accumulate) in [(false, true), (true, true), (n % 16 == 0, false)] {
+    for (from_registers, accumulate) in [(false, true), (true, true), (n.is_multiple_of(16), false)] {
         let mut bytes = |n: usize| -> Vec<u8> { (0..n).map(|_| random.next() as u8).collect() };
         let (a, b) = (bytes(64 * 32), bytes(n * 32));
         let pairs = kind == Kind::F16Half;
@@ -300,9 +300,12 @@ fn broken(mistake: Mistake, schedule: Schedule) -> Result<(), SimError> {
         if mistake != M::NoFence {
             wgmma::fence();
         }
-        if mistake == M::OtherPlaces && t >= 64 {
+        // The same product at two places of the source.
+        let elsewhere = || mistake == M::OtherPlaces && t >= 64;
+        if elsewhere() {
             Multiply::<Bf16>::issue(&mut acc, a, b, false);
-        } else {
+        }
+        if !elsewhere() {
             Multiply::<Bf16>::issue(&mut acc, a, b, false);
         }
         match mistake {

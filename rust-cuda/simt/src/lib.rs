@@ -10,10 +10,17 @@
 //! accesses are plain loads and stores and a bad one is undefined, as on a GPU; barriers, collectives and panics are
 //! still checked.
 //!
+//! Hopper's units work apart from the threads, and so they do here. Copies of the copy engine land at their barrier's
+//! wait, or in a [`Schedule::Seeded`] launch at random moments after their issue; the source of a store and the operands
+//! of a `wgmma` count as being read until the wait for their group; accumulators in flight may not be looked at; what
+//! plain stores wrote needs a proxy fence; a tile has to be read with the swizzle that it was written with.
+//!
 //! Not detected: races on device memory between blocks or threads; an access that jumps over a red zone of
 //! [`memory::RED_ZONE`] bytes into another allocation; shared memory handed over through atomics alone (there is no
 //! acquire or release: such code is reported as a race, a barrier is needed); what lanes that ended before a named
-//! barrier did is taken as ordered by it. A kernel stack larger than 256 KiB ends the process.
+//! barrier did is taken as ordered by it; registers of A that change while a `wgmma` reads them, and accumulators that are
+//! moved while in flight; device memory read before the wait for the bulk store that writes it (it has the bytes at once);
+//! the copies of `cp.async` that land on a barrier count as seen by the copy engine without a fence. A kernel stack larger than 256 KiB ends the process.
 
 mod agent;
 mod barrier;
