@@ -287,3 +287,40 @@ fn load_and_store_as(map: &[u64; 16], swizzle: Swizzle) {
         unsafe { ctx::tma_store(&other.encode(), &[0, 0], 0) };
     }
 }
+
+/// Copies to blocks that are not there, or on the barrier of another.
+#[test]
+fn mistakes_in_clusters() {
+    let in_a_pair = |load: fn(&[u64; 16])| {
+        let tensor = Mem::of(&[7u16; 64 * 32], "tensor");
+        let words = map_of(&tensor).encode();
+        let launch = simt::Launch {
+            cluster: 2,
+            ..common::blocks(2, 32, SHARED)
+        };
+        let body = || {
+            if ctx::thread_idx().x == 0 {
+                ctx::mbarrier_init(BARRIER, 1);
+                ctx::fence_mbarrier_init();
+            }
+            ctx::cluster_arrive();
+            ctx::cluster_wait();
+            if ctx::thread_idx().x == 0 {
+                load(&words);
+            }
+        };
+        launch.run(&body).map(|_| ())
+    };
+    // SAFETY: the map is of live memory, here and below.
+    let absent = in_a_pair(|map| unsafe { ctx::tma_load(0, map, &[0, 0], BARRIER, Some(0b110)) });
+    is(absent, ErrorKind::BadArgument, "of a cluster of 2");
+    // SAFETY: as above.
+    let nobody = in_a_pair(|map| unsafe { ctx::tma_load(0, map, &[0, 0], BARRIER, Some(0)) });
+    is(nobody, ErrorKind::BadArgument, "the mask is 0");
+    let others = in_a_pair(|map| {
+        let barrier = ctx::cluster_map(BARRIER, 1 - ctx::cluster_rank());
+        // SAFETY: as above.
+        unsafe { ctx::tma_load(0, map, &[0, 0], barrier, None) }
+    });
+    is(others, ErrorKind::BadArgument, "it must be the same");
+}
