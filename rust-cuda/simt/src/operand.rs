@@ -102,11 +102,11 @@ mod tests {
     fn shorter_rows() {
         let x = Operand::decode(bits(0x1200 + 32, 16, 512, 2)).unwrap();
         for row in 0..32 {
-            assert_eq!(x.chunk(row, 1), 0x1200 + 64 * row + 16 * (3 ^ (row / 2 & 3)));
+            assert_eq!(x.chunk(row, 1), 0x1200 + 64 * row + 16 * (3 ^ (row / 2 % 4)));
         }
         let x = Operand::decode(bits(0x1100, 16, 256, 3)).unwrap();
         for row in 0..32 {
-            assert_eq!(x.chunk(row, 1), 0x1100 + 32 * row + 16 * (1 ^ (row / 4 & 1)));
+            assert_eq!(x.chunk(row, 1), 0x1100 + 32 * row + 16 * (1 ^ (row / 4 % 2)));
         }
     }
 
