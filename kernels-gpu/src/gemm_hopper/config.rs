@@ -3,7 +3,7 @@
 use cuda_std::launch::Kernel;
 use cuda_std::tma::TensorMap;
 
-use super::kernel::{BK, PING_PONG, SHARE_P, STORE_COLUMNS, SWAPPED, Tiles};
+use super::tiles::{BK, PING_PONG, SHARE_P, STORE_COLUMNS, SWAPPED, Tiles};
 use super::{gemm_hopper_bf16, gemm_hopper_f16};
 
 /// The kernels' parameters: maps of P, Q and y; bias, residual, y; m, n, k; flags ([`super::OUT_F32`], [`super::STAGED`]).
@@ -34,7 +34,8 @@ pub struct Entry {
 /// One tile config: how the work is cut, never what is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// The stable id: `bm` tokens by `bn` weights a tile, `bk` of k a stage, `s` stages, `c` blocks a cluster, `pp` for ping-pong.
+    /// The stable id: `bm` tokens by `bn` weights a tile, `bk` of k a stage, `s` stages, `c` blocks a cluster, `pp` for
+    /// ping-pong, `t` where the weights are P.
     pub id: &'static str,
     /// Tokens of a tile.
     pub tokens: u32,
@@ -88,15 +89,13 @@ impl Config {
         if u64::from(m.div_ceil(bm)) * u64::from(n.div_ceil(bn)) >= 1 << 31 {
             return Err(format!("m = {m}, n = {n}: 2^31 tiles or more"));
         }
-        if self.swapped {
+        if bm < 64 {
             // Few outputs: all of them are one tile, whatever the number of tokens.
-            if n <= bn && m > bm {
+            if self.swapped && n <= bn && m > bm {
                 return Ok(());
             }
             if m > bm {
-                return Err(format!(
-                    "m = {m} > {bm} and n = {n} > {bn}: neither operand would be read once"
-                ));
+                return Err(format!("m = {m} > {bm}: the weights would be read more than once"));
             }
             if bm > 8 && m <= bm / 2 {
                 return Err(format!("m = {m} <= {}: half of the tile would be empty", bm / 2));

@@ -18,90 +18,9 @@ use cuda_std::wgmma::{self, Accumulator, Descriptor, Land, Multiply, Swizzle};
 use cuda_std::{thread, warp};
 
 use super::order::{Order, Place};
-use crate::tile_mma::{Bf16, Element, F16, Output};
+use super::tiles::{BK, FEW_ROWS, Operand, PING_PONG, ROW, SHARE_P, STORE_COLUMNS, Tiles};
+use crate::tile_mma::Output;
 use crate::unroll::unroll;
-
-/// k of a slab: one row of the swizzle.
-pub const BK: u32 = 64;
-/// Bytes of a row of a slab.
-pub(super) const ROW: u32 = 2 * BK;
-/// Columns that go out with one store.
-pub const STORE_COLUMNS: u32 = 64;
-/// Bytes of one store: 64 rows of 64 columns.
-pub(super) const STORE_BYTES: u32 = 64 * 2 * STORE_COLUMNS;
-
-/// Types of operands that `wgmma` takes.
-pub trait Operand: Element {
-    /// Its name there.
-    type Format: wgmma::Format;
-}
-impl Operand for Bf16 {
-    type Format = wgmma::Bf16;
-}
-impl Operand for F16 {
-    type Format = wgmma::F16;
-}
-
-/// A tile of P rows by Q rows and how it is worked on: a warpgroup has `MW` times 64 rows of P and 2 `R` rows of Q.
-#[derive(Clone, Copy)]
-pub struct Tiles<
-    const MW: usize,
-    const R: usize,
-    const WARPGROUPS: u32,
-    const STAGES: u32,
-    const SLABS: u32,
-    const CLUSTER: u32,
-    const MODE: u32,
->;
-
-/// Bits of `MODE`: each warpgroup has a tile of its own.
-pub const PING_PONG: u32 = 1;
-/// P are the weights, Q the tokens (else the other way round).
-pub const SWAPPED: u32 = 2;
-/// Blocks of a cluster share P's tile (else Q's).
-pub const SHARE_P: u32 = 4;
-
-impl<
-    const MW: usize,
-    const R: usize,
-    const WARPGROUPS: u32,
-    const STAGES: u32,
-    const SLABS: u32,
-    const CLUSTER: u32,
-    const MODE: u32,
-> Tiles<MW, R, WARPGROUPS, STAGES, SLABS, CLUSTER, MODE>
-{
-    /// P's rows of a tile.
-    pub const BP: u32 = 64 * MW as u32 * if MODE & PING_PONG != 0 { 1 } else { WARPGROUPS };
-    /// Q's rows of a tile.
-    pub const BQ: u32 = 2 * R as u32;
-    /// Bytes of a slab: P's rows, then Q's.
-    const P_BYTES: u32 = Self::BP * ROW;
-    const SLAB_BYTES: u32 = Self::P_BYTES + Self::BQ * ROW;
-    /// Bytes of a stage.
-    pub(super) const STAGE_BYTES: u32 = SLABS * Self::SLAB_BYTES;
-    /// Whether 16-bit outputs go out through shared memory, as many columns as make whole stores.
-    pub const STAGED: bool = MODE & SWAPPED == 0 && Self::BQ >= STORE_COLUMNS;
-    const STAGING_BYTES: u32 = if Self::STAGED { 2 * WARPGROUPS * STORE_BYTES } else { 0 };
-    /// Whether P are the weights.
-    pub const SWAPS: bool = MODE & SWAPPED != 0;
-    /// Threads of a block.
-    pub const THREADS: u32 = if WARPGROUPS == 1 { 160 } else { 128 * WARPGROUPS + 128 };
-    /// Dynamic shared memory of a block in bytes.
-    pub const SHARED_BYTES: u32 = STAGES * Self::STAGE_BYTES + Self::STAGING_BYTES + 2 * Barriers::<STAGES>::BYTES;
-    /// P's rows of one copy.
-    pub const P_BOX: u32 = if MODE & SHARE_P != 0 {
-        Self::BP / CLUSTER
-    } else {
-        Self::BP
-    };
-    /// Q's rows of one copy.
-    pub const Q_BOX: u32 = if MODE & SHARE_P != 0 {
-        Self::BQ
-    } else {
-        Self::BQ / CLUSTER
-    };
-}
 
 /// The parameters as launched.
 #[derive(Clone, Copy)]
@@ -139,6 +58,13 @@ impl<
     where
         Accumulator<f32, R>: Multiply<E::Format> + Land,
     {
+        const {
+            assert!(
+                MODE & FEW_ROWS == 0
+                    || (MW == 1 && WARPGROUPS == 1 && CLUSTER == 1 && Self::BP + SLABS * Self::BQ >= 64),
+                "a product's 64 rows lie in the stage, all of them"
+            );
+        }
         let base = shared::dynamic::<u8>();
         let barriers = base.add(STAGES * Self::STAGE_BYTES + Self::STAGING_BYTES).cast::<u64>();
         let (full, empty) = (
@@ -240,10 +166,10 @@ impl<
     /// As [`Tiles::run`]; the stage's room `to` is free.
     #[inline(always)]
     unsafe fn copy(of_p: bool, args: Args<'_>, place: Place, k: u32, to: Shared<u8>, filled: Barrier) {
-        let (map, row, to) = if of_p {
-            (args.p, place.p, to)
+        let (map, row, to, bytes) = if of_p {
+            (args.p, place.p, to, Self::P_BYTES)
         } else {
-            (args.q, place.q, to.add(Self::P_BYTES))
+            (args.q, place.q, to.add(SLABS * Self::P_BYTES), Self::Q_BYTES)
         };
         // What the cluster shares each of its blocks copies a part of, to all of them.
         let shared = CLUSTER > 1 && of_p == (MODE & SHARE_P != 0);
@@ -255,7 +181,7 @@ impl<
         let all = ((1u32 << CLUSTER) - 1) as u16;
         let mut slab = 0;
         while slab < SLABS {
-            let to = to.add(slab * Self::SLAB_BYTES + first * ROW);
+            let to = to.add(slab * bytes + first * ROW);
             let at = [(k + slab * BK) as i32, (row + first) as i32];
             // SAFETY: the room is the caller's promise.
             unsafe {
@@ -323,9 +249,10 @@ impl<
                 wgmma::fence();
                 unroll!(slab < 4 => {
                     if (slab as u32) < SLABS {
-                        let tile = tile.add(slab as u32 * Self::SLAB_BYTES);
-                        let rows = Descriptor::k_major(tile.add(first_row * ROW), Swizzle::B128);
-                        let columns = Descriptor::k_major(tile.add(Self::P_BYTES), Swizzle::B128);
+                        let slab = slab as u32;
+                        let (rows, columns) = (slab * Self::P_BYTES + first_row * ROW, SLABS * Self::P_BYTES + slab * Self::Q_BYTES);
+                        let rows = Descriptor::k_major(tile.add(rows), Swizzle::B128);
+                        let columns = Descriptor::k_major(tile.add(columns), Swizzle::B128);
                         unroll!(step < 4 => {
                             let step_bytes = 32 * step as u32;
                             unroll!(i < 2 => {

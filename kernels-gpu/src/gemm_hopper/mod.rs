@@ -30,10 +30,13 @@
 //! | 2 | the release of a stage across a cluster without a fence of the cluster's scope | clusters from 0.63 to 0.93 |
 //! | 3 | rounding and staging without bias and residual in a path of its own (they took 40 instructions a pair of outputs) | 1.02 and 1.01 |
 //! | 4 | tiles whose number fits the SMs (160, 144, 80 columns; 64 rows in clusters); a programmatic dependent launch, whose first weights do not wait for the kernel before | 1.02 over 102 shapes of 256 rows and more (min 0.77 before, 0.84 after); one row of 32 outputs over 2048: 1.08 to 1.60 |
+//! | 5 | up to 64 rows: outputs cut into as many tiles as there are SMs (16 to 96 columns) instead of 64 weights a tile | 64 and 128 rows 1.02 to 1.07 |
+//! | 6 | up to 32 rows: only those are copied (a product's other rows read what lies behind, for nothing), so that the ring holds twice the weights | 68 shapes of 1 to 32 rows: 1.12 to 1.21 |
 
 pub mod kernel;
 pub mod order;
 mod store;
+pub mod tiles;
 
 /// Bit of a kernel's flags: y is f32.
 pub const OUT_F32: u32 = 1;
@@ -41,10 +44,11 @@ pub const OUT_F32: u32 = 1;
 pub const STAGED: u32 = 2;
 
 /// Every tile, a line each: its kernels for bf16 and f16, the config's id, threads of a block, blocks an SM, and the parameters of
-/// [`kernel::Tiles`]. `$then!` makes something of the lines.
+/// [`tiles::Tiles`]. `$then!` makes something of the lines.
 macro_rules! tiles {
     ($then:ident) => {
         $then! {
+            // Many rows.
             // Many rows.
             // Many rows.
             hopper_bf16_a, hopper_f16_a, "hopper_bm128_bn256_bk64_s4", 384, 1, [1, 128, 2, 4, 1, 1, 0];
@@ -72,12 +76,21 @@ macro_rules! tiles {
             hopper_bf16_u, hopper_f16_u, "hopper_bm64_bn32_bk256_s4", 160, 1, [1, 16, 1, 4, 4, 1, 0];
             hopper_bf16_v, hopper_f16_v, "hopper_bm64_bn24_bk256_s5", 160, 1, [1, 12, 1, 5, 4, 1, 0];
             hopper_bf16_w, hopper_f16_w, "hopper_bm64_bn16_bk256_s5", 160, 1, [1, 8, 1, 5, 4, 1, 0];
-            // Few tokens, or few outputs too: the weights are P, and streamed once.
-            hopper_bf16_x, hopper_f16_x, "hopper_bm8_bn64_bk256_s5", 160, 1, [1, 4, 1, 5, 4, 1, 2];
-            hopper_bf16_y, hopper_f16_y, "hopper_bm8_bn64_bk128_s5", 160, 2, [1, 4, 1, 5, 2, 1, 2];
-            hopper_bf16_z, hopper_f16_z, "hopper_bm16_bn64_bk256_s5", 160, 1, [1, 8, 1, 5, 4, 1, 2];
-            hopper_bf16_za, hopper_f16_za, "hopper_bm32_bn64_bk256_s4", 160, 1, [1, 16, 1, 4, 4, 1, 2];
-            hopper_bf16_zb, hopper_f16_zb, "hopper_bm32_bn64_bk128_s8_c2", 160, 1, [1, 16, 1, 8, 2, 2, 2];
+            // Up to 32 rows: the same, and P is no longer than that.
+            hopper_bf16_x, hopper_f16_x, "hopper_bm32_bn48_bk256_s5", 160, 1, [1, 24, 1, 5, 4, 1, 32];
+            hopper_bf16_y, hopper_f16_y, "hopper_bm32_bn32_bk256_s6", 160, 1, [1, 16, 1, 6, 4, 1, 32];
+            hopper_bf16_z, hopper_f16_z, "hopper_bm32_bn24_bk256_s7", 160, 1, [1, 12, 1, 7, 4, 1, 32];
+            hopper_bf16_za, hopper_f16_za, "hopper_bm32_bn16_bk256_s8", 160, 1, [1, 8, 1, 8, 4, 1, 32];
+            hopper_bf16_zb, hopper_f16_zb, "hopper_bm16_bn40_bk256_s7", 160, 1, [1, 20, 1, 7, 4, 1, 16];
+            hopper_bf16_zc, hopper_f16_zc, "hopper_bm16_bn24_bk256_s10", 160, 1, [1, 12, 1, 10, 4, 1, 16];
+            hopper_bf16_zd, hopper_f16_zd, "hopper_bm16_bn16_bk256_s12", 160, 1, [1, 8, 1, 12, 4, 1, 16];
+            hopper_bf16_ze, hopper_f16_ze, "hopper_bm8_bn40_bk256_s8", 160, 1, [1, 20, 1, 8, 4, 1, 8];
+            hopper_bf16_zf, hopper_f16_zf, "hopper_bm8_bn24_bk256_s12", 160, 1, [1, 12, 1, 12, 4, 1, 8];
+            hopper_bf16_zg, hopper_f16_zg, "hopper_bm8_bn16_bk256_s16", 160, 1, [1, 8, 1, 16, 4, 1, 8];
+            // Few tokens, or few outputs: the weights are P.
+            hopper_bf16_zh, hopper_f16_zh, "hopper_bm32_bn64_bk128_s8_c2_t", 160, 1, [1, 16, 1, 8, 2, 2, 2];
+            hopper_bf16_zi, hopper_f16_zi, "hopper_bm16_bn64_bk256_s5_t", 160, 1, [1, 8, 1, 5, 4, 1, 2];
+            hopper_bf16_zj, hopper_f16_zj, "hopper_bm8_bn64_bk256_s5_t", 160, 1, [1, 4, 1, 5, 4, 1, 2];
         }
     };
 }
@@ -114,7 +127,8 @@ macro_rules! kernel_of {
 
 /// Kernels of bf16. Each dtype has a module of its own, so that they are assembled side by side.
 pub mod gemm_hopper_bf16 {
-    use super::kernel::{Args, Tiles};
+    use super::kernel::Args;
+    use super::tiles::Tiles;
     use super::{OUT_F32, STAGED};
     use crate::tile_mma::{Bf16, Output, Scale};
     use cuda_std::kernel;
@@ -130,7 +144,8 @@ pub mod gemm_hopper_bf16 {
 
 /// Kernels of f16.
 pub mod gemm_hopper_f16 {
-    use super::kernel::{Args, Tiles};
+    use super::kernel::Args;
+    use super::tiles::Tiles;
     use super::{OUT_F32, STAGED};
     use crate::tile_mma::{F16, Output, Scale};
     use cuda_std::kernel;

@@ -4,7 +4,8 @@ use cuda_std::shared::{self, Shared};
 use cuda_std::tma::{self, TensorMap};
 use cuda_std::{proxy, thread, warp};
 
-use super::kernel::{Args, Operand, ROW, STORE_BYTES, STORE_COLUMNS, SWAPPED, Tiles};
+use super::kernel::Args;
+use super::tiles::{Operand, ROW, STORE_BYTES, STORE_COLUMNS, SWAPPED, Tiles};
 use crate::unroll::unroll;
 
 impl<
@@ -77,6 +78,8 @@ impl<
     ) {
         let lane = warp::lane_id();
         let (g, t) = (lane / 4, lane % 4);
+        // Rows of the tile, where it has fewer than the product.
+        let end = (row + Self::BP.min(64)).min(args.rows[0]);
         let row = row + 16 * (warp % 4) + g;
         unroll!(j < 32 => {
             let staged = rest && (j as u32) < Self::BQ / STORE_COLUMNS * (STORE_COLUMNS / 8);
@@ -85,7 +88,7 @@ impl<
                 let mut half = 0;
                 while half < 2 {
                     let (row, at) = (row + 8 * half as u32, (4 * j + 2 * half) % R);
-                    if row < args.rows[0] {
+                    if row < end {
                         // SAFETY: the row exists; columns beyond the last are left out.
                         unsafe {
                             if MODE & SWAPPED != 0 {
