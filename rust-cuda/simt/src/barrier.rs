@@ -117,6 +117,7 @@ impl Block {
     }
 
     /// For how many threads of its block the `sync_threads` that thread `t` has passed was told true.
+    #[inline]
     pub(crate) fn all_result(&self, t: usize) -> u32 {
         self.ctas[self.cta_of(t)].all.result
     }
@@ -312,13 +313,13 @@ impl Block {
                 )
             }
             Wait::Barrier(addr) => {
-                let at = crate::block::Here(self.lanes[t].at);
+                let at = crate::block::Here(self.asides[t].at);
                 format!("waits for the barrier at {addr:#x}, at {at}")
             }
             Wait::Product => "waits in a wgmma for the rest of its warpgroup".to_owned(),
             Wait::Cluster => format!(
                 "waits for the cluster's barrier at {}",
-                crate::block::Here(self.lanes[t].at)
+                crate::block::Here(self.asides[t].at)
             ),
             Wait::All => {
                 let loc = self.ctas[self.cta_of(t)].all.loc;

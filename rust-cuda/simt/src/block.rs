@@ -58,12 +58,17 @@ pub(crate) struct Lane {
     pub fiber: u32,
     pub yielder: *const Yielder<(), Yielded>,
     pub wait: Wait,
+    /// Atomics since this thread last let others run.
+    pub spins: u32,
+}
+
+/// What only some kernels need of a thread; kept apart, so that all threads' [`Lane`]s stay together.
+#[derive(Default)]
+pub(crate) struct Aside {
     /// Where it waits for a barrier in shared memory or of the cluster.
     pub at: Option<&'static Location<'static>>,
     /// The phase of the cluster's barrier at which it has arrived and for which it has not waited.
     pub arrived: Option<u64>,
-    /// Atomics since this thread last let others run.
-    pub spins: u32,
     pub copies: Copies,
     pub stores: Stores,
     pub products: Products,
@@ -103,6 +108,9 @@ pub(crate) struct Block {
     /// Blocks of the cluster.
     pub blocks: usize,
     pub lanes: Vec<Lane>,
+    /// One for each lane; all as new unless `asides_used`.
+    pub asides: Vec<Aside>,
+    asides_used: bool,
     pub warp: Vec<Warp>,
     /// The blocks; a worker may have more than this launch uses.
     pub ctas: Vec<Cta>,
@@ -146,6 +154,8 @@ impl Block {
             cta_warps: 0,
             blocks: 1,
             lanes: Vec::new(),
+            asides: Vec::new(),
+            asides_used: false,
             warp: Vec::new(),
             ctas: Vec::new(),
             cluster: ClusterBarrier::default(),
@@ -186,13 +196,11 @@ impl Block {
             fiber: NO_FIBER,
             yielder: std::ptr::null(),
             wait: Wait::Nothing,
-            at: None,
-            arrived: None,
             spins: 0,
-            copies: Copies::default(),
-            stores: Stores::default(),
-            products: Products::default(),
         }));
+        if self.asides.len() < self.lanes.len() {
+            self.asides.resize_with(self.lanes.len(), Aside::default);
+        }
         if self.warp.len() < self.warps {
             self.warp.resize_with(self.warps, Warp::default);
         }
@@ -225,22 +233,33 @@ impl Block {
 
     /// After a block: asynchronous copies that nobody waited for are dropped.
     pub(crate) fn end(&mut self) {
-        let lanes = self.lanes.chunks_exact_mut(self.cta_warps * 32);
-        for (lanes, cta) in lanes.zip(&mut self.ctas) {
-            for lane in lanes {
-                lane.copies.clear(&mut cta.shared);
-                lane.stores.clear();
-                (lane.wait, lane.arrived, lane.fiber, lane.spins) = (Wait::Nothing, None, NO_FIBER, 0);
+        for lane in &mut self.lanes {
+            (lane.wait, lane.fiber, lane.spins) = (Wait::Nothing, NO_FIBER, 0);
+        }
+        if std::mem::take(&mut self.asides_used) {
+            let asides = self.asides[..self.lanes.len()].chunks_exact_mut(self.cta_warps * 32);
+            for (asides, cta) in asides.zip(&mut self.ctas) {
+                for aside in asides {
+                    aside.copies.clear(&mut cta.shared);
+                    *aside = Aside::default();
+                }
             }
+            self.forget_products();
         }
         self.drop_flights();
-        self.forget_products();
         self.ctas[..self.blocks].iter_mut().for_each(|c| c.shared.end());
     }
 
     #[inline]
     pub(crate) fn lane(&mut self, t: usize) -> &mut Lane {
         &mut self.lanes[t]
+    }
+
+    /// What thread `t` has under way, to be changed.
+    #[inline]
+    pub(crate) fn aside(&mut self, t: usize) -> &mut Aside {
+        self.asides_used = true;
+        &mut self.asides[t]
     }
 
     /// Keeps the first error of the block and starts to end it.
@@ -272,11 +291,13 @@ impl Block {
             self.nothing_in_flight_to(c);
             return;
         }
-        if let Some((loc, fault)) = self.unread_stores(t) {
-            return self.record(t, loc, fault);
-        }
-        if let Some((t, loc, fault)) = self.missing_in_product(Some(t)) {
-            return self.record(t, loc, fault);
+        if self.asides_used {
+            if let Some((loc, fault)) = self.unread_stores(t) {
+                return self.record(t, loc, fault);
+            }
+            if let Some((t, loc, fault)) = self.missing_in_product(Some(t)) {
+                return self.record(t, loc, fault);
+            }
         }
         if self.blocks > 1 {
             self.leave_cluster(t);

@@ -26,10 +26,6 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(crate) fn clear(&mut self) {
-        *self = Stores::default();
-    }
-
     pub(crate) fn commit(&mut self) {
         self.group += 1;
     }
@@ -272,7 +268,7 @@ impl Block {
         let warp = t / 32;
         let reader = self.reader(|block| &mut block.warp[warp].store_agent, t..t + 1, loc);
         if self.checks {
-            let stores = &mut self.lanes[t].stores;
+            let stores = &mut self.aside(t).stores;
             stores.reading.push((stores.group, reader.stamp(), loc));
         }
         reader
@@ -290,7 +286,7 @@ impl Block {
 
     /// Thread `t` waits until all its groups of stores but the newest `left` have read their source.
     pub(crate) fn wait_stores(&mut self, t: usize, left: u32) {
-        let over = self.lanes[t].stores.wait(left);
+        let over = self.aside(t).stores.wait(left);
         if let Some(stamp) = over
             && let Some(agent) = self.warp[t / 32].store_agent
         {
@@ -300,7 +296,7 @@ impl Block {
 
     /// Thread `t` ends: its stores have to have read their source, which may be gone afterwards.
     pub(crate) fn unread_stores(&self, t: usize) -> Option<(At, Fault)> {
-        let (_, _, loc) = self.lanes[t].stores.reading.first()?;
+        let (_, _, loc) = self.asides[t].stores.reading.first()?;
         let message = "the thread ended without waiting for this store (commit, then wait_read or wait): its shared memory may be \
                        gone before it is read"
             .to_owned();

@@ -75,11 +75,13 @@ impl ClusterBarrier {
 impl Block {
     /// Thread `t` arrives at the cluster's barrier.
     pub(crate) fn arrive_cluster(&mut self, t: usize, at: &'static Location<'static>) -> Result<(), Box<Fault>> {
-        if self.lanes[t].arrived.is_some() {
+        if self.asides[t].arrived.is_some() {
             let m = "arrives at the cluster's barrier again without having waited for it";
             return Err(Fault::new(ErrorKind::PartialBarrier, m));
         }
-        (self.lanes[t].arrived, self.lanes[t].at) = (Some(self.cluster.phase), Some(at));
+        let phase = self.cluster.phase;
+        let aside = self.aside(t);
+        (aside.arrived, aside.at) = (Some(phase), Some(at));
         if self.checks {
             let exist = self.warp[t / 32].init;
             self.clocks.release(t, exist, &mut self.cluster.joined);
@@ -92,7 +94,7 @@ impl Block {
 
     /// Thread `t` waits for the phase of the cluster's barrier at which it arrived. True if that is over.
     pub(crate) fn wait_cluster(&mut self, t: usize, at: &'static Location<'static>) -> Result<bool, Box<Fault>> {
-        let Some(phase) = self.lanes[t].arrived.take() else {
+        let Some(phase) = self.aside(t).arrived.take() else {
             let m = "waits for the cluster's barrier without having arrived at it";
             return Err(Fault::new(ErrorKind::PartialBarrier, m));
         };
@@ -102,14 +104,15 @@ impl Block {
             }
             return Ok(true);
         }
-        (self.lanes[t].wait, self.lanes[t].at) = (Wait::Cluster, Some(at));
+        self.lanes[t].wait = Wait::Cluster;
+        self.aside(t).at = Some(at);
         self.cluster.waiting.push(t);
         Ok(false)
     }
 
     /// Thread `t` has ended: nobody waits for it.
     pub(crate) fn leave_cluster(&mut self, t: usize) {
-        if self.lanes[t].arrived != Some(self.cluster.phase) {
+        if self.asides[t].arrived != Some(self.cluster.phase) {
             self.cluster.missing -= 1;
             self.perhaps_all_arrived();
         }
@@ -140,7 +143,7 @@ impl Block {
         };
         let here = self.cluster.phase;
         let elsewhere = |&o: &usize| self.lanes[o].wait != Wait::Nothing && self.lanes[o].wait != Wait::Cluster;
-        let other = (0..self.lanes.len()).find(|o| elsewhere(o) && self.lanes[*o].arrived != Some(here));
+        let other = (0..self.lanes.len()).find(|o| elsewhere(o) && self.asides[*o].arrived != Some(here));
         let mut message = format!(
             "{} threads reached the cluster's barrier, {} did not",
             self.cluster.arrived, self.cluster.missing
@@ -148,16 +151,18 @@ impl Block {
         if let Some(o) = other {
             message += &format!("; {}", self.whereabouts(o));
         }
-        let at = crate::block::Here(self.lanes[t].at);
+        let at = crate::block::Here(self.asides[t].at);
         let kind = ErrorKind::PartialBarrier;
         self.record(t, at, Fault { kind, message });
         true
     }
 
+    #[inline]
     pub(crate) fn shared_of(&self, cta: usize) -> &Shared {
         &self.ctas[cta].shared
     }
 
+    #[inline]
     pub(crate) fn shared_of_mut(&mut self, cta: usize) -> &mut Shared {
         &mut self.ctas[cta].shared
     }
@@ -169,12 +174,14 @@ impl Block {
     }
 
     /// The threads of a block, with those that only fill its last warp.
+    #[inline]
     pub(crate) fn lanes_of(&self, cta: usize) -> Range<usize> {
         let n = self.cta_warps * 32;
         cta * n..(cta + 1) * n
     }
 
     /// The warps of a block.
+    #[inline]
     pub(crate) fn warps_of(&self, cta: usize) -> Range<usize> {
         cta * self.cta_warps..(cta + 1) * self.cta_warps
     }

@@ -82,7 +82,7 @@ impl Block {
                 self.count_bytes(place, bytes.len() as u64)
             }
             Load::Copies { first } => {
-                for p in self.lanes[t].copies.land_first(first) {
+                for p in self.asides[t].copies.land_first(first) {
                     self.write_landed((cta, agent), p.addr, &p.bytes[..p.len as usize], p.loc)?;
                 }
                 if self.checks {
@@ -98,7 +98,7 @@ impl Block {
     /// Those who wait for the barrier know all copies of thread `t` up to here, on whatever barriers the others landed.
     fn tell_of_copies(&mut self, t: usize, place: (usize, usize), agent: usize) {
         let exist = self.warp[t / 32].init;
-        let copies = &mut self.lanes[t].copies;
+        let copies = &mut self.asides[t].copies;
         copies.agents.learn(agent, self.clocks.stamp(agent));
         let joined = &mut self.ctas[place.0].shared.barriers[place.1].joined;
         joined.join(&copies.agents);

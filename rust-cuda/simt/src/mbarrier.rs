@@ -292,7 +292,8 @@ impl Block {
     /// Thread `t` waits until the current phase of the barrier is over, whose number is returned; [`Block::test_barrier`] said no.
     pub(crate) fn wait_barrier(&mut self, t: usize, addr: u32, at: At) -> u64 {
         let cta = self.cta_of(t);
-        (self.lanes[t].wait, self.lanes[t].at) = (Wait::Barrier(addr), Some(at));
+        self.lanes[t].wait = Wait::Barrier(addr);
+        self.aside(t).at = Some(at);
         let found = self.shared_of_mut(cta).barriers.iter_mut().find(|b| b.addr == addr);
         found.map_or(0, |b| {
             b.waiting.push(t);
@@ -380,7 +381,7 @@ impl Block {
                 message += &format!(", {}", self.whereabouts(o));
             }
         }
-        let at = crate::block::Here(self.lanes[t].at);
+        let at = crate::block::Here(self.asides[t].at);
         self.record(t, at, Fault { kind, message });
         true
     }

@@ -71,10 +71,6 @@ struct Accumulator {
 }
 
 impl Products {
-    pub(crate) fn clear(&mut self) {
-        *self = Products::default();
-    }
-
     pub(crate) fn fence(&mut self) {
         self.fenced = true;
         self.accumulators.iter_mut().for_each(|a| a.touched = false);
@@ -224,7 +220,7 @@ impl Block {
                 "takes 128 threads, four warps from a multiple of four on, and some of them do not exist or have ended",
             );
         }
-        let ticket = self.lanes[t].products.issue(d as usize, &form)?;
+        let ticket = self.aside(t).products.issue(d as usize, &form)?;
         if self.warpgroups.len() <= w {
             self.warpgroups.resize_with(w + 1, Warpgroup::default);
         }
@@ -301,7 +297,7 @@ impl Block {
         };
         let b = rows(self, "B", b, form.n)?;
         if self.checks {
-            for lane in &mut self.lanes[w * 32..][..THREADS] {
+            for lane in &mut self.asides[w * 32..][..THREADS] {
                 let Products { group, reads, .. } = &mut lane.products;
                 match reads.last_mut().filter(|r| r.0 == *group) {
                     Some(last) => last.1 = reader.stamp(),
@@ -339,7 +335,7 @@ impl Block {
 
     /// Thread `t` waits for all groups but the newest `left`.
     pub(crate) fn wait_products(&mut self, t: usize, left: u32) {
-        let over = self.lanes[t].products.wait(left);
+        let over = self.aside(t).products.wait(left);
         let w = self.warpgroup(t);
         if let Some(stamp) = over
             && let Some(agent) = self.warpgroups.get(w).and_then(|g| g.agent)
@@ -353,7 +349,6 @@ impl Block {
         for g in &mut self.warpgroups {
             (g.open, g.agent) = (None, None);
         }
-        self.lanes.iter_mut().for_each(|l| l.products.clear());
     }
 
     /// Thread `t` has ended, or nothing can run (`None`), while a product waits for threads: what is wrong, and at whom to tell it.

@@ -101,6 +101,7 @@ impl Layout {
         Ok(addr)
     }
 
+    #[inline]
     pub(crate) fn inside(&self, addr: u32, len: u32) -> bool {
         let end = u64::from(addr) + u64::from(len);
         let within = |from: u32, bytes: u32| addr >= from && end <= u64::from(from) + u64::from(bytes);
@@ -110,6 +111,7 @@ impl Layout {
 
 impl Block {
     /// Checks and records that thread `t` touches `len` bytes of shared memory at `addr`.
+    #[inline]
     pub(crate) fn touch_shared(
         &mut self,
         t: usize,
@@ -121,6 +123,7 @@ impl Block {
     }
 
     /// As [`Block::touch_shared`], in the shared memory of block `cta` and by lane `who.1` of actor `who.0`.
+    #[inline]
     pub(crate) fn touch_at(
         &mut self,
         cta: usize,

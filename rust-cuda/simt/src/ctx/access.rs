@@ -337,7 +337,7 @@ pub unsafe fn copy_async(dst_shared: u32, src: *const u8, bytes: u32, src_bytes:
         // SAFETY: the running block; the borrows end with the statements.
         unsafe {
             (*block).stats.global_load_bytes += n as u64;
-            (*block).lane(t).copies.issue(dst_shared, bytes, value, at);
+            (*block).aside(t).copies.issue(dst_shared, bytes, value, at);
         }
         return;
     }
@@ -352,7 +352,7 @@ pub fn copy_async_commit() {
     if checks() {
         let (block, t) = here();
         // SAFETY: the running block; the borrow ends with the statement.
-        unsafe { (*block).lane(t).copies.commit() }
+        unsafe { (*block).aside(t).copies.commit() }
     }
 }
 
@@ -364,8 +364,8 @@ pub fn copy_async_wait(n_left: u32) {
         let (block, t) = here();
         // SAFETY: the running block; the borrows end with the statements.
         let landed = unsafe {
-            (*block).lane(t).copies.waited = (*block).clocks.stamp(t / 32) + 1;
-            (*block).lane(t).copies.land(n_left)
+            (*block).aside(t).copies.waited = (*block).clocks.stamp(t / 32) + 1;
+            (*block).aside(t).copies.land(n_left)
         };
         for p in landed {
             if touch(p.addr, p.len, 1, Touch::Land, p.loc) {

@@ -75,7 +75,7 @@ pub unsafe fn bulk_store(dst: *mut u8, src: u32, bytes: u32) {
 pub fn bulk_commit() {
     let (block, t) = here();
     // SAFETY: the running block; the borrow ends with the statement.
-    unsafe { (*block).lane(t).stores.commit() };
+    unsafe { (*block).aside(t).stores.commit() };
 }
 
 /// Waits until all but the `left` newest groups of this thread have read their source, or (without `reads_only`) are done; here both

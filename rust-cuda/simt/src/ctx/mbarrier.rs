@@ -136,7 +136,7 @@ pub fn mbarrier_arrive_on_copies(addr: u32) {
             owner: t,
             loc: at,
             load: Load::Copies {
-                first: block.lane(t).copies.issued(),
+                first: block.aside(t).copies.issued(),
             },
         };
         block.set_off(flight)

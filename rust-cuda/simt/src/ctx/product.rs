@@ -78,7 +78,7 @@ pub unsafe fn wgmma(form: Wgmma, d: *mut u32, a: WgmmaA, b: u64) -> u64 {
 pub fn wgmma_fence() {
     let (block, t) = here();
     // SAFETY: the running block; the borrow ends with the statement.
-    unsafe { (*block).lane(t).products.fence() };
+    unsafe { (*block).aside(t).products.fence() };
 }
 
 /// Closes the group of the products issued since the last one (PTX `wgmma.commit_group`).
@@ -89,7 +89,7 @@ pub fn wgmma_fence() {
 pub fn wgmma_commit() {
     let (block, t) = here();
     // SAFETY: the running block; the borrow ends with the statement.
-    unsafe { (*block).lane(t).products.commit() };
+    unsafe { (*block).aside(t).products.commit() };
 }
 
 /// Waits until at most the `left` newest groups are under way (PTX `wgmma.wait_group`).
@@ -112,7 +112,7 @@ pub fn wgmma_landed(ticket: u64) {
     let at = Location::caller();
     let (block, t) = here();
     // SAFETY: the running block; the borrow ends with the statement.
-    if let Err(fault) = unsafe { (*block).lane(t).products.touch(ticket) } {
+    if let Err(fault) = unsafe { (*block).aside(t).products.touch(ticket) } {
         raise_once(at, *fault);
     }
 }
