@@ -35,6 +35,7 @@ pub use config::Config;
 use tile::{Rows, Tile};
 
 use crate::tile_mma::{Bf16, Element, F16, Output, Scale};
+use crate::unroll::unroll;
 
 /// The parameters of a kernel as launched: a, w, bias, residual, y, m, n, k, out_f32.
 #[cfg(not(target_arch = "nvptx64"))]
@@ -88,6 +89,9 @@ unsafe fn body<
     Operands { a, w, m, n, k }: Operands,
     out: Output,
 ) {
+    // As a programmatic dependent the kernel only starts early; everything it reads is there after the wait.
+    thread::launch_dependents();
+    thread::wait_for_prerequisites();
     let (tokens, outputs) = (if HALF { 8 } else { 16 * MT as u32 * WM }, 8 * NT as u32 * WN);
     // Blocks next to each other share the weights' rows.
     let down = m.div_ceil(tokens).max(1);
@@ -102,25 +106,23 @@ unsafe fn body<
     let (in_token, in_output) = Tile::<HALF, MT, NT, WM, WN, KS, S>::warp_place();
     let (g, t) = (warp::lane_id() / 4, warp::lane_id() % 4);
     let (token, output) = (token + in_token + g, output + in_output + 2 * t);
-    let mut i = 0;
-    while i < MT {
-        let mut j = 0;
-        while j < NT {
-            let [low0, low1, high0, high1] = sums[i][j];
-            let (token, output) = (token + 16 * i as u32, output + 8 * j as u32);
-            // SAFETY: the tokens exist.
-            unsafe {
-                if token < m {
-                    out.store_two::<E>(token as usize, output, [low0, low1]);
-                }
-                if !HALF && token + 8 < m {
-                    out.store_two::<E>(token as usize + 8, output, [high0, high1]);
+    unroll!(i < 4 => {
+        unroll!(j < 8 => {
+            if i < MT && j < NT {
+                let [low0, low1, high0, high1] = sums[i % MT][j % NT];
+                let (token, output) = (token + 16 * i as u32, output + 8 * j as u32);
+                // SAFETY: the tokens exist.
+                unsafe {
+                    if token < m {
+                        out.store_two::<E>(token as usize, output, [low0, low1]);
+                    }
+                    if !HALF && token + 8 < m {
+                        out.store_two::<E>(token as usize + 8, output, [high0, high1]);
+                    }
                 }
             }
-            j += 1;
-        }
-        i += 1;
-    }
+        });
+    });
 }
 
 /// One config a line: its id, its two kernels, `HALF`, MT, NT, WM, WN, KS, S of [`Tile`], threads, the blocks of an SM that
