@@ -21,6 +21,9 @@ use crate::worker::protocol::{Outcome, Request, VerifyJob};
 const SIMULATOR_SHARE: u64 = 8;
 /// Unless it costs the simulator more than so much ([`Operation::simulated_work`]): some seconds.
 const SIMULATOR_WORK: u64 = 100_000_000;
+/// On the simulator, a case runs with so many configs as cost no more than this together: some seconds. With two at the least, and
+/// with others for the next large case.
+const SIMULATOR_CASE: u64 = 200_000_000;
 /// So many findings are printed in full; the rest are in the table's counts and in the JSON.
 const SHOWN: usize = 20;
 /// So many cases are drawn at most for one of a wanted dtype.
@@ -84,11 +87,6 @@ pub fn command(args: &VerifyArgs) -> Result<Exit> {
     for chosen in &chosen {
         let op = chosen.op;
         let wanted = cases(chosen, args);
-        if args.case.is_none() {
-            let reached = |id: &String| wanted.iter().any(|(_, case)| op.admits(case, id).is_ok());
-            let missed = chosen.configs.iter().filter(|id| !reached(id));
-            run.unreached.extend(missed.map(|id| chosen.shown(id)));
-        }
         let bar = progress(wanted.len() as u64);
         bar.set_message(op.name());
         for (index, case) in wanted {
@@ -109,6 +107,9 @@ pub fn command(args: &VerifyArgs) -> Result<Exit> {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        if args.case.is_none() {
+            run.unreached(chosen);
+        }
     }
     run.finish(driver.opened().name.as_str(), started.elapsed())
 }
@@ -216,6 +217,16 @@ fn cases(chosen: &Chosen, args: &VerifyArgs) -> Vec<(u64, Case)> {
     }
 }
 
+/// Keeps the first config (the plain one, where there is one) and `most` others at most, of a large case: other ones for other cases.
+fn in_turn(configs: &mut Vec<String>, index: u64, most: u64) {
+    let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+    let others = configs.len().saturating_sub(1);
+    if others > most {
+        configs[1..].rotate_left(usize::try_from(index).unwrap_or(0).wrapping_mul(most) % others);
+        configs.truncate(1 + most);
+    }
+}
+
 struct Run<'a> {
     args: &'a VerifyArgs,
     device: String,
@@ -231,7 +242,10 @@ impl Run<'_> {
         self.cases += 1;
         let op = chosen.op;
         let admitted = chosen.configs.iter().filter(|c| op.admits(case, c).is_ok());
-        let admitted: Vec<String> = admitted.cloned().collect();
+        let mut admitted: Vec<String> = admitted.cloned().collect();
+        if self.simulator && self.args.case.is_none() {
+            in_turn(&mut admitted, index, SIMULATOR_CASE / op.simulated_work(case).max(1));
+        }
         let its_turn = index.is_multiple_of(SIMULATOR_SHARE) && op.simulated_work(case) <= SIMULATOR_WORK;
         let with_simulator = !self.simulator && (its_turn || self.args.case.is_some());
         let request = |configs: &[String]| {
@@ -288,6 +302,13 @@ impl Run<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Notes the configs of an operation that no case has reached.
+    fn unreached(&mut self, chosen: &Chosen) {
+        let shown = chosen.configs.iter().map(|id| chosen.shown(id));
+        self.unreached
+            .extend(shown.filter(|name| !self.tallies.contains_key(name)));
     }
 
     fn again(&self, op: &str, index: u64) -> String {
@@ -359,3 +380,7 @@ impl Run<'_> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

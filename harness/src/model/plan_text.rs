@@ -57,37 +57,65 @@ fn ranges(numbers: &[u32]) -> String {
     ranges.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
-/// What did not run, by operation and reason: in strict mode, what strictness excluded.
+/// What did not run, by operation and reason: in strict mode, what strictness excluded. A config that several shapes refuse is named once,
+/// with its first reason.
 pub fn refusals(plan: &Plan) -> String {
-    let mut by_reason: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    let mut by_config: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for choice in plan.nodes.iter().filter_map(|node| node.choice.as_deref()) {
         for refusal in &choice.refused {
-            let configs = by_reason.entry((&choice.op, &refusal.reason)).or_default();
-            if !configs.contains(&refusal.config.as_str()) {
-                configs.push(&refusal.config);
+            let reasons = by_config.entry((&choice.op, &refusal.config)).or_default();
+            if !reasons.contains(&refusal.reason.as_str()) {
+                reasons.push(&refusal.reason);
             }
         }
     }
-    if by_reason.is_empty() {
+    if by_config.is_empty() {
         return "refused: none\n".into();
     }
-    let line = |((op, reason), configs): (&(&str, &str), &Vec<&str>)| match configs[..] {
-        [first, .., last] if configs.len() > WRITTEN_OUT => {
-            format!("  {op}: {first} .. {last}, {} configs ({reason})\n", configs.len())
-        }
-        _ => format!("  {op}: {} ({reason})\n", configs.join(" ")),
-    };
-    let (strict, other): (Vec<_>, Vec<_>) = by_reason.iter().partition(|((_, reason), _)| reason.contains(STRICT));
+    let mut by_reason: BTreeMap<(&str, &str, usize), Vec<&str>> = BTreeMap::new();
+    for ((op, config), reasons) in &by_config {
+        let key = (*op, reasons[0], reasons.len() - 1);
+        by_reason.entry(key).or_default().push(config);
+    }
+    let (strict, other): (Vec<_>, Vec<_>) = by_reason
+        .iter()
+        .partition(|((_, reason, _), _)| reason.contains(STRICT));
     let mut text = String::new();
     for (title, lines) in [("excluded by strict mode:\n", strict), ("refused:\n", other)] {
-        if !lines.is_empty() {
-            text += title;
-            text.extend(lines.into_iter().map(line));
+        if lines.is_empty() {
+            continue;
+        }
+        text += title;
+        let mut of_op = ("", 0);
+        for ((op, reason, more), configs) in lines {
+            of_op = if of_op.0 == *op { (*op, of_op.1 + 1) } else { (*op, 1) };
+            match of_op.1 {
+                ..=LINES => text += &line(op, reason, *more, configs),
+                _ if of_op.1 == LINES + 1 => {
+                    text += &format!("  {op}: others as well; --json has every config with its reason\n")
+                }
+                _ => {}
+            }
         }
     }
     text
 }
 
+fn line(op: &str, reason: &str, more: usize, configs: &[&str]) -> String {
+    let reason = match more {
+        0 => reason.to_string(),
+        _ => format!("{reason}; +{more} such"),
+    };
+    match configs {
+        [first, .., last] if configs.len() > WRITTEN_OUT => {
+            format!("  {op}: {first} .. {last}, {} configs ({reason})\n", configs.len())
+        }
+        _ => format!("  {op}: {} ({reason})\n", configs.join(" ")),
+    }
+}
+
+/// Lines of one operation at most.
+const LINES: usize = 6;
 /// Configs of one line that are named each.
 const WRITTEN_OUT: usize = 4;
 /// What dispatch says of a config that strictness excludes.

@@ -87,6 +87,24 @@ fn cases_reach_every_kernel_of_moe_grouped() {
     all_reached("moe_grouped", of_grouped);
 }
 
+/// The tuned configs' edges, and what random cases reach, by the operation's own word on what a config takes.
+#[test]
+fn cases_reach_every_config_of_gemm() {
+    let op = by_name("gemm").expect("gemm");
+    let cases = op.random_cases(1, RANDOM);
+    let edges = cases.iter().take_while(|case| case.name == "edge").count();
+    assert!(edges < RANDOM / 2, "{edges} edge cases leave few random ones");
+    for config in op.configs() {
+        for dtype in op.dtypes() {
+            let taken = |case: &&Case| case.dtype == *dtype && op.admits(case, &config.id).is_ok();
+            let by_edges = cases[..edges].iter().filter(taken).count();
+            let drawn = cases[edges..].iter().filter(taken).count();
+            assert!(by_edges >= 2, "{} {dtype}: {by_edges} edge cases", config.id);
+            assert!(drawn >= 5, "{} {dtype}: {drawn} random cases", config.id);
+        }
+    }
+}
+
 /// A kernel that no case reaches is noticed: were every f16 case bf16, three would be missing.
 #[test]
 #[should_panic(expected = "three tiles, two formats")]

@@ -2,10 +2,12 @@
 
 use kernels_gpu::gemm as kernels;
 
-use super::common::{check_tiles, launch_dims};
+use super::common::launch_dims;
+use super::family::{self, Addresses, Family, Sizes};
+use super::multiply::Args;
 use super::{Gemm, Kernels};
-use crate::device::{DevPtr, Device, Stream};
-use crate::op::call::{Call, MODEL, expect_plain};
+use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::op::call::{Call, MODEL, refused};
 use crate::op::spec::Spec;
 use crate::op::{Case, OpError, Values};
 
@@ -45,36 +47,77 @@ impl<T: Kernels> Call for GemmCall<T> {
         Case::of::<Gemm>(MODEL, Gemm::NAME, &dims, Values::Normal).with_dtype(T::DTYPE.name())
     }
 
+    fn takes(&self, config: &str) -> Result<(), String> {
+        family::find(config)
+            .map_err(|error| error.to_string())?
+            .takes(self.addresses())
+    }
+
     fn launch(&self, device: &Device, stream: &Stream, config: &str) -> Result<(), OpError> {
-        expect_plain(Gemm::NAME, config)?;
-        let Self { m, n, k, .. } = *self;
-        if n == 0 || k == 0 {
-            return Err(OpError::Shape(format!(
-                "a product of [{m}][{k}] by [{n}][{k}]: n and k are at least 1"
-            )));
-        }
+        let family = family::find(config)?;
+        let sizes = self.sizes();
+        sizes.check().map_err(OpError::Shape)?;
         if self.out_f32 && !self.residual.is_null() {
             return Err(OpError::Shape(
                 "a residual is added to a 16-bit output, and y is f32".into(),
             ));
         }
-        check_tiles(u64::from(m), u64::from(n)).map_err(OpError::Shape)?;
-        if m == 0 {
+        if self.m == 0 {
             return Ok(());
         }
-        let choice = kernels::choose(m, n);
-        let args = (
+        let unfit = |why: String| {
+            refused(
+                Gemm::NAME,
+                format!("config '{config}' does not take this product: {why}"),
+            )
+        };
+        family.admits(sizes).map_err(unfit)?;
+        family.takes(self.addresses()).map_err(unfit)?;
+        match family {
+            Family::Plain => self.plain(device, stream),
+            Family::Skinny(entry) => {
+                let dims = LaunchDims::new(entry.config.grid(self.m, self.n), entry.config.threads)
+                    .shared(entry.config.shared_bytes());
+                Ok(device.launch(stream, &T::skinny(entry), dims, self.args())?)
+            }
+        }
+    }
+}
+
+impl<T: Kernels> GemmCall<T> {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            m: self.m,
+            n: self.n,
+            k: self.k,
+        }
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            a: self.a.get() as usize,
+            w: self.w.get() as usize,
+        }
+    }
+
+    /// The parameters of the kernels that take pointers.
+    fn args(&self) -> Args {
+        (
             self.a.cast().get(),
             self.w.cast().get(),
             self.bias.cast().get(),
             self.residual.cast().get(),
             self.y.get_mut(),
-            m,
-            n,
-            k,
+            self.m,
+            self.n,
+            self.k,
             u32::from(self.out_f32),
-        );
-        let dims = launch_dims(choice, m, n, kernels::shared(choice));
-        Ok(device.launch(stream, &T::kernel(choice), dims, args)?)
+        )
+    }
+
+    fn plain(&self, device: &Device, stream: &Stream) -> Result<(), OpError> {
+        let choice = kernels::choose(self.m, self.n);
+        let dims = launch_dims(choice, self.m, self.n, kernels::shared(choice));
+        Ok(device.launch(stream, &T::kernel(choice), dims, self.args())?)
     }
 }

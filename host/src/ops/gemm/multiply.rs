@@ -4,6 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 use kernels_gpu::gemm::{self as kernels, Choice};
+use kernels_gpu::gemm_skinny;
 
 use super::GemmCall;
 use crate::device::{Buffer, DevPtr, Device, Stream};
@@ -85,10 +86,13 @@ pub trait Kernels: Element + Float + Number + fmt::Debug {
     /// The kernel of a tile.
     #[doc(hidden)]
     fn kernel(choice: Choice) -> Kernel;
+    /// The kernel of a config for few tokens or few outputs.
+    #[doc(hidden)]
+    fn skinny(entry: &gemm_skinny::Entry) -> Kernel;
 }
 
-/// The kernels' type.
-pub type Kernel = cuda_std::launch::Kernel<(
+/// The parameters of the kernels that take pointers: a, w, bias, residual, y, m, n, k, out_f32.
+pub(super) type Args = (
     *const u16,
     *const u16,
     *const u16,
@@ -98,7 +102,10 @@ pub type Kernel = cuda_std::launch::Kernel<(
     u32,
     u32,
     u32,
-)>;
+);
+
+/// The kernels' type.
+pub type Kernel = cuda_std::launch::Kernel<Args>;
 
 impl Kernels for bf16 {
     fn kernel(choice: Choice) -> Kernel {
@@ -107,6 +114,10 @@ impl Kernels for bf16 {
             Choice::Middle => kernels::gemm_bf16_middle::KERNEL,
             Choice::Thin => kernels::gemm_bf16_thin::KERNEL,
         }
+    }
+
+    fn skinny(entry: &gemm_skinny::Entry) -> Kernel {
+        entry.bf16
     }
 }
 
@@ -117,5 +128,9 @@ impl Kernels for f16 {
             Choice::Middle => kernels::gemm_f16_middle::KERNEL,
             Choice::Thin => kernels::gemm_f16_thin::KERNEL,
         }
+    }
+
+    fn skinny(entry: &gemm_skinny::Entry) -> Kernel {
+        entry.f16
     }
 }

@@ -1,6 +1,7 @@
 //! The data of a case of `gemm`.
 
 use super::common::{answer, places, rows_alone};
+use super::family::{self, Sizes};
 use super::{GemmCall, Kernels};
 use crate::device::{DevPtr, Device, Stream};
 use crate::op::call::Call;
@@ -122,6 +123,15 @@ impl<T: Kernels> Problem for Data<T> {
         call.launch(device, stream, config)
     }
 
+    fn admits(&self, config: &str) -> Result<(), String> {
+        let sizes = Sizes {
+            m: self.m as u32,
+            n: self.n as u32,
+            k: self.k as u32,
+        };
+        family::find(config).map_err(|error| error.to_string())?.admits(sizes)
+    }
+
     fn reference(&self) -> Result<Answer, OpError> {
         let operands = self.operands();
         let places = places(self.m, self.n, self.k);
@@ -133,7 +143,8 @@ impl<T: Kernels> Problem for Data<T> {
         })
     }
 
-    /// A row alone takes the thin tile whatever the batch takes, so this is also decode against prefill (L3).
+    /// The plain kernel gives a row alone the thin tile whatever the batch takes, and every config's rows are compared with those of
+    /// another one that takes them: decode against prefill (L3).
     fn alone(&self, pick: Random) -> Vec<Alone> {
         rows_alone(pick, self.m, |name, first, end| self.alone(name, first, end))
     }
