@@ -20,7 +20,7 @@ use crate::worker::protocol::{Outcome, Request, VerifyJob};
 /// On a GPU, every so manyth case is compared with the simulator too: it is slower by orders of magnitude.
 const SIMULATOR_SHARE: u64 = 8;
 /// Unless it costs the simulator more than so much ([`Operation::simulated_work`]): some seconds.
-const SIMULATOR_WORK: u64 = 100_000_000;
+const SIMULATOR_WORK: u64 = 50_000_000;
 /// On the simulator, a case runs with so many configs as cost no more than this together: some seconds. With two at the least, and
 /// with others for the next large case.
 const SIMULATOR_CASE: u64 = 200_000_000;

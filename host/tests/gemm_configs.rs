@@ -129,7 +129,10 @@ fn what_a_config_does_not_take_is_refused_with_the_numbers() {
         // By the operation, and by the launch of a config that was asked for by name.
         let Placed { arena, call, .. } = placed([5, 24, 12], 16);
         let why = gemm().admits(&call.case(), id).unwrap_err();
-        assert!(why.to_lowercase().contains("k = 12") && why.contains("multiple of 8"), "{id}: {why}");
+        assert!(
+            why.to_lowercase().contains("k = 12") && why.contains("multiple of 8"),
+            "{id}: {why}"
+        );
         let error = arena.refusal(&call, id);
         let told = error.contains(id) && error.to_lowercase().contains("k = 12");
         assert!(told, "{id}: {error}");

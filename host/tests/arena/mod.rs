@@ -20,6 +20,7 @@ pub fn halves(seed: u64, name: &str, rows: usize, width: usize) -> Vec<bf16> {
 }
 
 /// The bits of floats.
+#[allow(dead_code, reason = "not every test has f32 outputs")]
 pub fn bits(y: &[f32]) -> Vec<u32> {
     y.iter().map(|y| y.to_bits()).collect()
 }

@@ -2,12 +2,12 @@
 
 use std::marker::PhantomData;
 
-use super::prepared::OnDevice;
+use super::prepared::{Known, OnDevice};
 use super::{Axis, Config, Dims, PLAIN, Spec};
 use crate::cost::{self, Work};
 use crate::device::Device;
 use crate::op::random::Random;
-use crate::op::{Case, ConfigInfo, OpError, Operation, Prepared, Values};
+use crate::op::{Case, ConfigInfo, OpError, Operation, Order, Prepared, Values};
 use crate::shapes::ShapeSet;
 
 /// An [`Operation`] made of a [`Spec`].
@@ -174,7 +174,12 @@ impl<S: Spec> Operation for Described<S> {
     fn prepare(&self, device: &Device, case: &Case, seed: u64, copies: usize) -> Result<Box<dyn Prepared>, OpError> {
         let dims = Self::sizes(case)?;
         let problem = S::problem(&dims, case.values, &case.dtype, seed)?;
-        let configs = S::configs().into_iter().map(|c| (c.id, c.order)).collect();
+        let arch = device.info().arch();
+        let known = |c: ConfigInfo| Known {
+            equal: c.order == Order::Canonical && c.runs_on(&arch).is_ok(),
+            id: c.id,
+        };
+        let configs = self.configs().into_iter().map(known).collect();
         Ok(Box::new(OnDevice::new(
             device,
             S::NAME,

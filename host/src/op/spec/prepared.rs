@@ -9,7 +9,7 @@ use super::problem::{Alone, Answer, Problem, Same};
 use super::tensor::{Dtype, Role, Tensor};
 use crate::device::{Buffer, Device, Stream};
 use crate::op::random::Random;
-use crate::op::{AloneCheck, Case, OpError, Order, Part, Prepared, Reference, compare_bytes};
+use crate::op::{AloneCheck, Case, OpError, Part, Prepared, Reference, compare_bytes};
 
 /// A problem with the copies of its tensors.
 pub(super) struct OnDevice {
@@ -18,13 +18,19 @@ pub(super) struct OnDevice {
     case: Case,
     seed: u64,
     problem: Box<dyn Problem>,
-    /// Every config, and the order it adds in.
-    configs: Vec<(String, Order)>,
+    configs: Vec<Known>,
     copies: Vec<Bound>,
     reference: Option<Kept>,
     plain: Option<Vec<u8>>,
     /// The parts to be run by themselves: made once for all configs.
     parts: Option<Vec<Lone>>,
+}
+
+/// A config of the operation.
+pub(super) struct Known {
+    pub id: String,
+    /// Whether it is in the canonical order and runs on this device: such configs give the same bytes.
+    pub equal: bool,
 }
 
 /// A part of the problem with its tensors.
@@ -51,7 +57,7 @@ impl OnDevice {
         case: &Case,
         seed: u64,
         problem: Box<dyn Problem>,
-        configs: Vec<(String, Order)>,
+        configs: Vec<Known>,
         copies: usize,
     ) -> Result<Self, OpError> {
         let copies = bind(device, &problem.tensors(), copies.max(1))?;
@@ -132,8 +138,8 @@ impl OnDevice {
 
     /// A part and another config that takes it, both configs canonical: other ones for other seeds and configs.
     fn other<'a>(&'a self, parts: &'a [Lone], config: &str, pick: Random) -> Option<(&'a Lone, &'a str)> {
-        let canonical = self.configs.iter().filter(|(_, order)| *order == Order::Canonical);
-        let ids: Vec<&str> = canonical.map(|(id, _)| id.as_str()).collect();
+        let equal = self.configs.iter().filter(|known| known.equal);
+        let ids: Vec<&str> = equal.map(|known| known.id.as_str()).collect();
         let at = ids.iter().position(|id| *id == config)?;
         let part = &parts[pick.below(at as u64, parts.len() as u64) as usize];
         let first = pick.below((ids.len() + at) as u64, ids.len() as u64) as usize;
@@ -203,7 +209,7 @@ impl Prepared for OnDevice {
     }
 
     fn launch(&self, config: &str, stream: &Stream, copy: usize) -> Result<(), OpError> {
-        if !self.configs.iter().any(|(id, _)| id == config) {
+        if !self.configs.iter().any(|known| known.id == config) {
             return Err(OpError::UnknownConfig {
                 op: self.op,
                 config: config.to_string(),

@@ -1,12 +1,12 @@
 //! One launch of `gemm` on tensors that lie anywhere on a device.
 
-use kernels_gpu::gemm as kernels;
+use kernels_gpu::{gemm as kernels, gemm_hopper};
 
 use super::common::launch_dims;
 use super::family::{self, Addresses, Family, Sizes};
 use super::multiply::Args;
 use super::{Gemm, Kernels};
-use crate::device::{DevPtr, Device, LaunchDims, Stream};
+use crate::device::{DevPtr, Device, LaunchDims, Stream, Swizzle, TensorMapSpec};
 use crate::op::call::{Call, MODEL, refused};
 use crate::op::spec::Spec;
 use crate::op::{Case, OpError, Values};
@@ -16,7 +16,7 @@ use crate::op::{Case, OpError, Values};
 pub struct GemmCall<T> {
     /// `[m][k]`.
     pub a: DevPtr<T>,
-    /// `[n][k]`.
+    /// `[n][k]`. No kernel right before it in the stream may write it: configs that are launched as its dependents read it early.
     pub w: DevPtr<T>,
     /// `[n]`, or null.
     pub bias: DevPtr<T>,
@@ -75,6 +75,7 @@ impl<T: Kernels> Call for GemmCall<T> {
         family.takes(self.addresses()).map_err(unfit)?;
         match family {
             Family::Plain => self.plain(device, stream),
+            Family::Hopper(entry) => self.hopper(device, stream, entry),
             Family::Skinny(entry) => {
                 let dims = LaunchDims::new(entry.config.grid(self.m, self.n), entry.config.threads)
                     .shared(entry.config.shared_bytes());
@@ -113,6 +114,53 @@ impl<T: Kernels> GemmCall<T> {
             self.k,
             u32::from(self.out_f32),
         )
+    }
+
+    /// Maps of a, w and, where it goes out by tensor copies, y are made for each launch: values of 128 bytes, without a call of the
+    /// device's.
+    fn hopper(&self, device: &Device, stream: &Stream, entry: &gemm_hopper::Entry) -> Result<(), OpError> {
+        let Self { m, n, k, .. } = *self;
+        let config = &entry.config;
+        let map = |address: DevPtr<u8>, [width, rows]: [u32; 2], tile: [u32; 2]| {
+            device.tensor_map(&TensorMapSpec {
+                address,
+                element_bytes: 2,
+                sizes: &[u64::from(width), u64::from(rows)],
+                strides_bytes: &[2 * u64::from(width)],
+                tile: &tile,
+                swizzle: Swizzle::B128,
+            })
+        };
+        let a = map(self.a.cast(), [k, m], [gemm_hopper::config::COPY_K, config.box_a()])?;
+        let w = map(self.w.cast(), [k, n], [gemm_hopper::config::COPY_K, config.box_w()])?;
+        let added = !self.bias.is_null() || !self.residual.is_null();
+        let staged = config.stages_y(n, self.out_f32, self.y.get() as usize, added);
+        let [rows, columns] = gemm_hopper::config::STORE;
+        // A kernel that does not look at y's map takes any.
+        let y = if staged {
+            map(self.y, [n, m], [columns, rows])?
+        } else {
+            a
+        };
+        let (p, q) = if config.swapped { (w, a) } else { (a, w) };
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        let args = (
+            p,
+            q,
+            y,
+            self.bias.cast().get(),
+            self.residual.cast().get(),
+            self.y.get_mut(),
+            m,
+            n,
+            k,
+            flag(self.out_f32, gemm_hopper::OUT_F32) | flag(staged, gemm_hopper::STAGED),
+        );
+        let dims = LaunchDims::new(config.grid(m, n, device.info().sms), config.threads)
+            .shared(config.shared_bytes)
+            .cluster(config.cluster)
+            .dependent();
+        Ok(device.launch(stream, &T::hopper(entry), dims, args)?)
     }
 
     fn plain(&self, device: &Device, stream: &Stream) -> Result<(), OpError> {

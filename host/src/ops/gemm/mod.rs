@@ -79,8 +79,8 @@ impl Spec for Gemm {
         cases::random(random, i)
     }
 
-    fn work(dims: &Dims, config: &str, _: u32) -> Work {
-        family::find(config).map_or_else(|_| Work::default(), |family| family.work(dims))
+    fn work(dims: &Dims, config: &str, sm_count: u32) -> Work {
+        family::find(config).map_or_else(|_| Work::default(), |family| family.work(dims, sm_count))
     }
 
     fn problem(dims: &Dims, values: Values, dtype: &str, seed: u64) -> Result<Box<dyn Problem>, OpError> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 use kernels_gpu::gemm::{self as kernels, Choice};
-use kernels_gpu::gemm_skinny;
+use kernels_gpu::{gemm_hopper, gemm_skinny};
 
 use super::GemmCall;
 use crate::device::{Buffer, DevPtr, Device, Stream};
@@ -86,6 +86,9 @@ pub trait Kernels: Element + Float + Number + fmt::Debug {
     /// The kernel of a tile.
     #[doc(hidden)]
     fn kernel(choice: Choice) -> Kernel;
+    /// The kernel of a config of Hopper's.
+    #[doc(hidden)]
+    fn hopper(entry: &gemm_hopper::Entry) -> cuda_std::launch::Kernel<gemm_hopper::Args>;
     /// The kernel of a config for few tokens or few outputs.
     #[doc(hidden)]
     fn skinny(entry: &gemm_skinny::Entry) -> Kernel;
@@ -116,6 +119,10 @@ impl Kernels for bf16 {
         }
     }
 
+    fn hopper(entry: &gemm_hopper::Entry) -> cuda_std::launch::Kernel<gemm_hopper::Args> {
+        entry.bf16
+    }
+
     fn skinny(entry: &gemm_skinny::Entry) -> Kernel {
         entry.bf16
     }
@@ -128,6 +135,10 @@ impl Kernels for f16 {
             Choice::Middle => kernels::gemm_f16_middle::KERNEL,
             Choice::Thin => kernels::gemm_f16_thin::KERNEL,
         }
+    }
+
+    fn hopper(entry: &gemm_hopper::Entry) -> cuda_std::launch::Kernel<gemm_hopper::Args> {
+        entry.f16
     }
 
     fn skinny(entry: &gemm_skinny::Entry) -> Kernel {
