@@ -8,6 +8,7 @@ use crate::exit::usage;
 use crate::globs::Globs;
 use crate::model::planning_device;
 use crate::select::{self, Ops, Selected};
+use crate::simt_slice::Slice;
 use crate::table::{Format, Table, print};
 
 /// One case with its configs.
@@ -23,6 +24,23 @@ pub struct CasePlan {
 }
 
 impl CasePlan {
+    /// Prunes what takes the case but not the part of it that the simulator runs.
+    pub fn prune_on(&mut self, slice: &Slice) {
+        let (op, mut pruned) = (self.op, Vec::new());
+        self.run.retain(|config| match op.admits(&slice.case, &config.id) {
+            Ok(()) => true,
+            Err(reason) => {
+                let (rows, of) = (slice.rows, slice.of);
+                pruned.push((
+                    config.id.clone(),
+                    format!("of {rows} of {of} rows on the simulator: {reason}"),
+                ));
+                false
+            }
+        });
+        self.pruned.append(&mut pruned);
+    }
+
     /// Prunes what does not run on a device of this architecture (`sm_90`, `simt`).
     pub fn prune_for(&mut self, arch: &str) {
         let (mut run, mut pruned) = (Vec::new(), Vec::new());

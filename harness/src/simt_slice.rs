@@ -93,12 +93,13 @@ pub fn slice(op: &dyn Operation, case: &Case, share: Option<u64>) -> Slice {
 
 /// A case that is not cut (one long sequence, say) may cost so many times its share.
 const OVER_SHARE: u64 = 4;
-/// What any case may cost, however small the shares are.
+/// What any case may cost with all its configs, however small the shares are.
 const ALWAYS: u64 = 100_000_000;
 
-/// Whether a case, cut as [`fn@slice`] cuts it, costs little enough to be run at all.
-pub fn affordable(op: &dyn Operation, cut: &Case, share: Option<u64>) -> bool {
-    share.is_none_or(|share| op.simulated_work(cut) <= (OVER_SHARE * share).max(ALWAYS))
+/// Whether a case, cut as [`fn@slice`] cuts it, costs little enough to be run at all with so many configs.
+pub fn affordable(op: &dyn Operation, cut: &Case, configs: usize, share: Option<u64>) -> bool {
+    let always = ALWAYS / (configs as u64).max(1);
+    share.is_none_or(|share| op.simulated_work(cut) <= (OVER_SHARE * share).max(always))
 }
 
 #[cfg(test)]
@@ -148,8 +149,8 @@ mod tests {
         };
         let long = op.custom_case(&dims(1 << 20)).expect("a case");
         let short = op.custom_case(&dims(64)).expect("a case");
-        assert!(affordable(op, &short, Some(1)) && !affordable(op, &long, Some(1)));
-        assert!(affordable(op, &long, None));
+        assert!(affordable(op, &short, 1, Some(1)) && !affordable(op, &long, 1, Some(1)));
+        assert!(affordable(op, &long, 1, None));
     }
 
     #[test]

@@ -146,10 +146,11 @@ fn slices(plans: &mut Vec<CasePlan>, simulator: bool, budget: u64) -> Vec<Slice>
     let share = simt_slice::share(plans.iter().map(|p| (p.op, &p.selected.case, p.run.len())), budget);
     let before = plans.len();
     let mut slices = Vec::with_capacity(before);
-    plans.retain(|p| {
+    plans.retain_mut(|p| {
         let slice = simt_slice::slice(p.op, &p.selected.case, share);
-        let taken = simt_slice::affordable(p.op, &slice.case, share);
+        let taken = simt_slice::affordable(p.op, &slice.case, p.run.len(), share);
         if taken {
+            p.prune_on(&slice);
             slices.push(slice);
         }
         taken

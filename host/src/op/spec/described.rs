@@ -148,22 +148,25 @@ impl<S: Spec> Operation for Described<S> {
         S::admits(&Self::dims(case)?, config)
     }
 
-    /// By the cost model of an H200 of `sm_count` SMs; the plain config last, whatever the model says of it.
+    /// By the cost model of an H200 of `sm_count` SMs; the plain config last, whatever the model says of it. What is within about a percent goes
+    /// by the length of a block's chain: where memory is the limit, smaller tiles have less to do beside it.
     fn heuristic(&self, case: &Case, sm_count: u32) -> Vec<String> {
         let sms = sm_count.max(1);
         let target = cost::Target { sms, ..cost::H200 };
-        let mut ranked: Vec<(bool, f64, String)> = self
+        let mut ranked: Vec<(bool, f64, f64, String)> = self
             .configs()
             .into_iter()
             .filter(|c| self.admits(case, &c.id).is_ok())
             .filter_map(|c| {
                 let work = self.work(case, &c.id, sms).ok()?;
                 let us = cost::estimate(&work, &target, cost::registers("sm_90a", c.kernel)).us;
-                Some((c.plain, us, c.id))
+                let turns = work.units.max(work.blocks).div_ceil(work.blocks.max(1));
+                let chain = (turns * work.chain) as f64 * work.chain_cycles;
+                Some((c.plain, (100.0 * us.ln()).round(), chain, c.id))
             })
             .collect();
-        ranked.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        ranked.into_iter().map(|(_, _, id)| id).collect()
+        ranked.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2)));
+        ranked.into_iter().map(|(_, _, _, id)| id).collect()
     }
 
     fn work(&self, case: &Case, config: &str, sm_count: u32) -> Result<Work, OpError> {
