@@ -36,12 +36,12 @@ impl Corner {
 }
 
 /// Addends: pairs of factors from k = 0 on, the rest being +0 * +0, and c.
-struct Case {
-    topic: &'static str,
-    text: &'static str,
-    kind: Kind,
-    pairs: Vec<(u16, u16)>,
-    c: u32,
+pub(super) struct Case {
+    pub(super) topic: &'static str,
+    pub(super) text: &'static str,
+    pub(super) kind: Kind,
+    pub(super) pairs: Vec<(u16, u16)>,
+    pub(super) c: u32,
 }
 
 impl Case {
@@ -57,12 +57,12 @@ impl Case {
 }
 
 /// The bf16 of an exact value.
-fn b(x: f64) -> u16 {
+pub(super) fn b(x: f64) -> u16 {
     bf16::from_f64(x).to_bits()
 }
 
 /// The f16 of an exact value.
-fn h(x: f64) -> u16 {
+pub(super) fn h(x: f64) -> u16 {
     f16::from_f64(x).to_bits()
 }
 
@@ -71,7 +71,7 @@ fn f(x: f64) -> u32 {
     (x as f32).to_bits()
 }
 
-fn p2(n: i32) -> f64 {
+pub(super) fn p2(n: i32) -> f64 {
     2f64.powi(n)
 }
 
@@ -82,7 +82,7 @@ fn power(n: i32) -> (u16, u16) {
 
 const NEGATIVE_ZERO: u32 = 0x8000_0000;
 
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut topic = "";
     let mut add = |name: &'static str, text: &'static str, kind: Kind, pairs: Vec<(u16, u16)>, c: u32| {

@@ -7,6 +7,7 @@ mod device;
 mod model;
 mod problem;
 mod report;
+mod wgmma;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -31,6 +32,8 @@ use report::{Finding, Report, Tally};
 pub enum What {
     /// `mma.sync` of bf16, f16 and int8
     Mma,
+    /// `wgmma` of bf16, f16 (into f32 and f16) and int8, in all its forms
+    Wgmma,
 }
 
 /// Which types.
@@ -62,7 +65,7 @@ impl Types {
 pub struct ProbeArgs {
     /// What to probe
     pub what: What,
-    /// Random problems of each type: one m16n8 product each, 128 outputs
+    /// Random problems of each type: 16 x 8 outputs each. An instruction of wgmma has 2 to 128
     #[arg(long, default_value_t = 100_000)]
     pub problems: u64,
     /// Seed of the problems
@@ -77,7 +80,8 @@ pub struct ProbeArgs {
     /// Instead of random problems, ask at the corners of the model and print the answers
     #[arg(long)]
     pub corners: bool,
-    /// Write the first N problems of each type with the device's answers to files of the folder --out, for tests without a GPU
+    /// Write the first N problems (of wgmma: groups, up to 64 columns) of each type with the device's answers to files of the folder
+    /// --out, for tests without a GPU
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub save: usize,
     /// Folder of the saved problems
@@ -104,6 +108,9 @@ const TRIED: usize = 200_000;
 /// A device that does not open or fails; a file that cannot be written.
 pub fn command(args: &ProbeArgs) -> Result<Exit> {
     let device = Device::open(&args.device)?;
+    if args.what == What::Wgmma {
+        return wgmma::command(args, &device);
+    }
     let name = device.info().name.clone();
     if args.corners {
         let corners = corners::ask(&device)?;

@@ -60,32 +60,65 @@ impl Default for Problem {
 
 /// Problem `index` of a seed.
 pub fn problem(kind: Kind, seed: u64, index: u64) -> Problem {
+    let mut p = Problem::default();
+    let random = Random::new(Random::new(seed, kind.name()).at(index), "mma problem");
+    let operands = Operands {
+        a: &mut p.a,
+        b: &mut p.b,
+        c: &mut p.c,
+    };
+    draw(kind, Accumulators::Words, category(kind, index), random, operands);
+    p
+}
+
+/// Room for the operands of one problem: rows of A and B of 16 words each, and any number of accumulators.
+pub struct Operands<'a> {
+    /// A.
+    pub a: &'a mut [u16],
+    /// B.
+    pub b: &'a mut [u16],
+    /// C.
+    pub c: &'a mut [u32],
+}
+
+/// The type of the accumulators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulators {
+    /// f32, or int32 for bytes.
+    Words,
+    /// f16, in the lower half of a word.
+    Halves,
+}
+
+/// Draws the operands of a problem of this category, by the numbers of `random`.
+pub fn draw(kind: Kind, accumulators: Accumulators, category: Category, random: Random, mut p: Operands) {
     let mut draw = Draw {
-        random: Random::new(Random::new(seed, kind.name()).at(index), "mma problem"),
+        random,
         next: 0,
         kind,
+        accumulators,
     };
-    let mut p = Problem::default();
-    match category(kind, index) {
+    match category {
         Category::RandomBits => {
-            for pair in p.a.chunks_exact_mut(4).chain(p.b.chunks_exact_mut(4)) {
+            for words in p.a.chunks_exact_mut(4).chain(p.b.chunks_exact_mut(4)) {
                 let bits = draw.bits();
-                pair.iter_mut()
+                words
+                    .iter_mut()
                     .enumerate()
                     .for_each(|(i, x)| *x = (bits >> (16 * i)) as u16);
             }
-            p.c = std::array::from_fn(|_| draw.bits() as u32);
+            let kept = draw.accumulator_layout().2;
+            p.c.iter_mut().for_each(|c| *c = draw.bits() as u32 & kept);
         }
         Category::Extremes => {
             let mut byte = || [128u16, 129, 255, 0, 1, 126, 127, 127][draw.below(8) as usize];
-            p.a = std::array::from_fn(|_| byte() | byte() << 8);
-            p.b = std::array::from_fn(|_| byte() | byte() << 8);
+            p.a.iter_mut().for_each(|x| *x = byte() | byte() << 8);
+            p.b.iter_mut().for_each(|x| *x = byte() | byte() << 8);
             let ends = [i32::MAX, i32::MIN, 0, -1, i32::MAX - 500_000, i32::MIN + 500_000];
-            p.c = std::array::from_fn(|_| ends[draw.below(6) as usize] as u32);
+            p.c.iter_mut().for_each(|c| *c = ends[draw.below(6) as usize] as u32);
         }
         category => draw.floats(category, &mut p),
     }
-    p
 }
 
 /// The random numbers of one problem, in order.
@@ -93,6 +126,7 @@ struct Draw {
     random: Random,
     next: u64,
     kind: Kind,
+    accumulators: Accumulators,
 }
 
 impl Draw {
@@ -124,36 +158,46 @@ impl Draw {
         bits & 0x8000 | field << fraction_bits | (bits & ((1 << fraction_bits) - 1))
     }
 
+    /// Fraction bits, bias and all bits of an accumulator.
+    fn accumulator_layout(&self) -> (u32, i32, u32) {
+        match self.accumulators {
+            Accumulators::Words => (23, 127, u32::MAX),
+            Accumulators::Halves => (10, 15, 0xFFFF),
+        }
+    }
+
     /// An accumulator in the same way.
     fn accumulator(&mut self, exponent: i32) -> u32 {
-        let bits = self.bits() as u32;
-        let field = (exponent + 127).clamp(0, 254) as u32;
-        bits & 0x807F_FFFF | field << 23
+        let (fraction_bits, bias, kept) = self.accumulator_layout();
+        let bits = self.bits() as u32 & kept;
+        let field = (exponent + bias).clamp(0, 2 * bias) as u32;
+        let exponent_bits = (2 * bias as u32 + 1) << fraction_bits;
+        bits & !exponent_bits | field << fraction_bits
     }
 
     fn signed_zero(&mut self) -> u32 {
-        (self.bits() as u32) & 0x8000_0000
+        (self.bits() as u32) & (self.accumulator_layout().2 / 2 + 1)
     }
 
     /// Random factors whose products have exponents of about `centre`, within `spread` on either side.
-    fn fill(&mut self, p: &mut Problem, centre: i32, spread: i32) {
+    fn fill(&mut self, p: &mut Operands, centre: i32, spread: i32) {
         // How the exponent is shared between the two sides differs by problem, as far as the type reaches.
         let reach = self.bias() / 2;
         let share = self.within(-reach, reach);
         let (for_a, for_b) = (centre / 2 + share, centre - centre / 2 - share);
         let (low, high) = (-spread / 2, spread - spread / 2);
-        p.a = std::array::from_fn(|_| {
+        for x in p.a.iter_mut() {
             let exponent = for_a + self.within(low, high) / 2;
-            self.factor(exponent)
-        });
-        p.b = std::array::from_fn(|_| {
+            *x = self.factor(exponent);
+        }
+        for x in p.b.iter_mut() {
             let exponent = for_b + self.within(low, high) / 2;
-            self.factor(exponent)
-        });
+            *x = self.factor(exponent);
+        }
     }
 
     /// Makes products k + 8 the negatives of products k.
-    fn mirror(p: &mut Problem) {
+    fn mirror(p: &mut Operands) {
         for row in p.a.chunks_exact_mut(16) {
             for k in 0..8 {
                 row[k + 8] = row[k] ^ 0x8000;
@@ -164,77 +208,89 @@ impl Draw {
         }
     }
 
-    fn floats(&mut self, category: Category, p: &mut Problem) {
+    fn floats(&mut self, category: Category, p: &mut Operands) {
         let bf16 = self.kind == Kind::Bf16;
-        let centre = if bf16 {
-            self.within(-100, 100)
-        } else {
-            self.within(-16, 16)
+        let halves = self.accumulators == Accumulators::Halves;
+        let centre = match (bf16, halves) {
+            (true, _) => self.within(-100, 100),
+            (false, false) => self.within(-16, 16),
+            // Sums of 2^16 are infinite, those below 2^-25 zero.
+            (false, true) => self.within(-18, 10),
         };
         match category {
             Category::WideRange => {
                 let spread = [4, 12, 24, 40, 60][self.below(5) as usize];
                 self.fill(p, centre, spread);
-                p.c = std::array::from_fn(|_| {
+                for c in p.c.iter_mut() {
                     let exponent = centre + self.within(-spread / 2 - 6, spread / 2 + 6);
-                    self.accumulator(exponent)
-                });
+                    *c = self.accumulator(exponent);
+                }
             }
             Category::Cancellation => {
                 self.fill(p, centre, 8);
                 Self::mirror(p);
-                for x in &mut p.a {
+                for x in p.a.iter_mut() {
                     if self.below(8) == 0 {
                         *x ^= 1 << self.below(3);
                     }
                 }
-                p.c = std::array::from_fn(|_| match self.below(4) {
-                    0 => self.signed_zero(),
-                    _ => {
-                        let exponent = centre - self.within(-2, 40);
-                        self.accumulator(exponent)
-                    }
-                });
+                for c in p.c.iter_mut() {
+                    *c = match self.below(4) {
+                        0 => self.signed_zero(),
+                        _ => {
+                            let exponent = centre - self.within(-2, 40);
+                            self.accumulator(exponent)
+                        }
+                    };
+                }
             }
             Category::Tiny => {
-                let low = if bf16 {
-                    self.within(-175, -120)
-                } else {
-                    self.within(-48, -26)
+                let low = match (bf16, halves) {
+                    (true, _) => self.within(-175, -120),
+                    (false, false) => self.within(-48, -26),
+                    (false, true) => self.within(-32, -14),
                 };
                 self.fill(p, low, 12);
-                p.c = std::array::from_fn(|_| match self.below(4) {
-                    0 => self.signed_zero(),
-                    1 => self.accumulator(-127),
-                    _ => {
-                        let exponent = low + self.within(-20, 8);
-                        self.accumulator(exponent)
-                    }
-                });
+                for c in p.c.iter_mut() {
+                    *c = match self.below(4) {
+                        0 => self.signed_zero(),
+                        1 => self.accumulator(-127),
+                        _ => {
+                            let exponent = low + self.within(-20, 8);
+                            self.accumulator(exponent)
+                        }
+                    };
+                }
             }
             Category::ZeroTimesHuge => self.zero_times_huge(p),
             Category::ExactZero => {
                 self.fill(p, centre, 8);
                 Self::mirror(p);
                 if self.below(2) == 0 {
-                    p.a = p.a.map(|x| x & 0x8000);
+                    p.a.iter_mut().for_each(|x| *x &= 0x8000);
                 }
-                p.c = std::array::from_fn(|_| self.signed_zero());
+                p.c.iter_mut().for_each(|c| *c = self.signed_zero());
             }
             Category::Overflow => {
-                let high = if bf16 { self.within(120, 129) } else { 30 };
+                let high = match (bf16, halves) {
+                    (true, _) => self.within(120, 129),
+                    (false, false) => 30,
+                    (false, true) => self.within(9, 16),
+                };
                 self.fill(p, high, 6);
-                p.c = std::array::from_fn(|_| {
-                    let exponent = self.within(122, 127);
-                    let c = self.accumulator(exponent);
-                    if self.below(4) == 0 { c | 0x7F_FFFF } else { c }
-                });
+                let (fraction_bits, bias, _) = self.accumulator_layout();
+                for c in p.c.iter_mut() {
+                    let exponent = bias - 5 + self.within(0, 5);
+                    let drawn = self.accumulator(exponent);
+                    let all_ones = self.below(4) == 0;
+                    *c = drawn | if all_ones { (1 << fraction_bits) - 1 } else { 0 };
+                }
             }
             Category::Truncation => self.truncation(p, centre),
             _ => {
                 self.fill(p, centre, 10);
                 let infinity = ((1u16 << self.kind.layout().1) - 1) << self.kind.layout().0;
-                for x in p.a.iter_mut().chain(&mut p.b) {
+                for x in p.a.iter_mut().chain(p.b.iter_mut()) {
                     match self.below(160) {
                         0 => *x |= infinity,
                         1 => *x = (*x & 0x8000) | infinity,
@@ -242,21 +298,23 @@ impl Draw {
                         _ => {}
                     }
                 }
-                p.c = std::array::from_fn(|_| {
-                    let c = self.accumulator(centre);
-                    match self.below(24) {
-                        0 => c | 0x7F80_0000,
-                        1 => (c & 0x8000_0000) | 0x7F80_0000,
-                        _ => c,
-                    }
-                });
+                let (fraction_bits, bias, kept) = self.accumulator_layout();
+                let infinity = (2 * bias as u32 + 1) << fraction_bits;
+                for c in p.c.iter_mut() {
+                    let drawn = self.accumulator(centre);
+                    *c = match self.below(24) {
+                        0 => drawn | infinity,
+                        1 => drawn & (kept / 2 + 1) | infinity,
+                        _ => drawn,
+                    };
+                }
             }
         }
     }
 
     /// Each k is ordinary, or a column of zeros of A against huge values of B, or the other way round. Ordinary products lie where
     /// an exponent of the others' would cut off their bits.
-    fn zero_times_huge(&mut self, p: &mut Problem) {
+    fn zero_times_huge(&mut self, p: &mut Operands) {
         let (huge, least) = (self.bias(), 1 - self.bias());
         let ordinary = huge + least - self.within(10, 40);
         self.fill(p, ordinary, 6);
@@ -277,17 +335,19 @@ impl Draw {
                 }
             }
         }
-        p.c = std::array::from_fn(|_| match self.below(2) {
-            0 => self.signed_zero(),
-            _ => {
-                let exponent = ordinary - self.within(-6, 20);
-                self.accumulator(exponent)
-            }
-        });
+        for c in p.c.iter_mut() {
+            *c = match self.below(2) {
+                0 => self.signed_zero(),
+                _ => {
+                    let exponent = ordinary - self.within(-6, 20);
+                    self.accumulator(exponent)
+                }
+            };
+        }
     }
 
     /// One k, or c, stands 15 to 30 powers of two above the rest.
-    fn truncation(&mut self, p: &mut Problem, centre: i32) {
+    fn truncation(&mut self, p: &mut Operands, centre: i32) {
         let gap = self.within(15, 30);
         self.fill(p, centre - gap, 4);
         let k = self.below(32) as usize;
@@ -301,52 +361,13 @@ impl Draw {
             }
         }
         if self.below(2) == 0 {
-            p.a = p.a.map(|x| x & 0x7FFF);
-            p.b = p.b.map(|x| x & 0x7FFF);
+            p.a.iter_mut().chain(p.b.iter_mut()).for_each(|x| *x &= 0x7FFF);
         }
         let c_exponent = if k < 16 { centre - gap } else { centre };
-        p.c = std::array::from_fn(|_| self.accumulator(c_exponent));
+        p.c.iter_mut().for_each(|c| *c = self.accumulator(c_exponent));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn half_is_random_bits_and_a_seed_repeats() {
-        let of = |kind| (0..400).filter(|i| category(kind, *i) == Category::RandomBits).count();
-        assert_eq!((of(Kind::Bf16), of(Kind::F16), of(Kind::S8)), (200, 200, 200));
-        for kind in [Kind::Bf16, Kind::F16, Kind::S8] {
-            for index in 0..64 {
-                let p = problem(kind, 3, index);
-                assert_eq!(p, problem(kind, 3, index));
-                assert_ne!(p, problem(kind, 4, index));
-            }
-        }
-    }
-
-    #[test]
-    fn categories_hold_what_they_say() {
-        for kind in [Kind::Bf16, Kind::F16] {
-            let value = |x: u16| match kind {
-                Kind::Bf16 => half::bf16::from_bits(x).to_f64(),
-                _ => half::f16::from_bits(x).to_f64(),
-            };
-            for index in 0..2800 {
-                let p = problem(kind, 1, index);
-                let sum = |m: usize, n: usize| -> f64 {
-                    (0..16)
-                        .map(|k| value(p.a[m * 16 + k]) * value(p.b[n * 16 + k]))
-                        .sum::<f64>()
-                };
-                match category(kind, index) {
-                    Category::ExactZero => assert_eq!(sum(3, 5), 0.0, "{kind:?} {index}"),
-                    Category::Tiny if kind == Kind::Bf16 => assert!(sum(1, 2).abs() < 2f64.powi(-100), "{index}"),
-                    Category::RandomBits | Category::Specials => {}
-                    _ => assert!(sum(7, 7).is_finite(), "{kind:?} {index}"),
-                }
-            }
-        }
-    }
-}
+#[path = "problem_tests.rs"]
+mod tests;

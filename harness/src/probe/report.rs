@@ -260,7 +260,7 @@ fn row(kind: &str, category: &str, t: &Tally) -> Vec<String> {
 }
 
 /// The text on stdout, and JSON in its file; only JSON if that is stdout.
-fn output(text: &str, json: &serde_json::Value, path: Option<&Path>) -> Result<()> {
+pub(super) fn output(text: &str, json: &serde_json::Value, path: Option<&Path>) -> Result<()> {
     let pretty = serde_json::to_string_pretty(json)? + "\n";
     match path {
         Some(path) if path.as_os_str() == "-" => return print(&pretty),

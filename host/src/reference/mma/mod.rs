@@ -90,7 +90,26 @@ impl Element for f16 {
 
 /// One fused step: `c` plus the products of `a` and `b`, which are [`Arch::products`] long (or shorter: the rest are zeros).
 pub fn step(arch: Arch, a: &[Factor], b: &[Factor], c: f32) -> f32 {
-    let accumulator = Factor::new(f64::from(c), -126);
+    match sum(arch, a, b, Factor::new(f64::from(c), -126)) {
+        Ok((units, last)) => truncate(units, last),
+        Err(special) if special.is_nan() => NAN,
+        Err(infinity) => infinity as f32,
+    }
+}
+
+/// The step of an instruction with an accumulator of `f16`: the same sum, rounded once, to the nearest `f16` and at ties to the even
+/// one. A NaN is 0x7FFF.
+pub fn step_f16(arch: Arch, a: &[Factor], b: &[Factor], c: f16) -> f16 {
+    match sum(arch, a, b, Factor::new(c.to_f64(), -126)) {
+        Ok((units, last)) => nearest_f16(units, last),
+        Err(special) if special.is_nan() => f16::from_bits(0x7FFF),
+        Err(infinity) if infinity > 0.0 => f16::INFINITY,
+        Err(_) => f16::NEG_INFINITY,
+    }
+}
+
+/// The sum of a step in units of 2^last, and last; or the infinity or NaN that it is.
+fn sum(arch: Arch, a: &[Factor], b: &[Factor], accumulator: Factor) -> Result<(i64, i32), f64> {
     let mut largest = accumulator.exponent.max(LEAST);
     // Finite factors give finite f64 products, so that the plain sum is finite unless something was not.
     let mut plain_sum = accumulator.value;
@@ -99,7 +118,7 @@ pub fn step(arch: Arch, a: &[Factor], b: &[Factor], c: f32) -> f32 {
         plain_sum += x.value * y.value;
     }
     if !plain_sum.is_finite() {
-        return if plain_sum.is_nan() { NAN } else { plain_sum as f32 };
+        return Err(plain_sum);
     }
     // The last place that addends keep, 2^last; all of them are scaled so that it becomes 1.
     let last = largest - arch.fraction_bits();
@@ -108,7 +127,7 @@ pub fn step(arch: Arch, a: &[Factor], b: &[Factor], c: f32) -> f32 {
     for (x, y) in a.iter().zip(b) {
         units += (x.value * y.value * to_units) as i64;
     }
-    truncate(units, last)
+    Ok((units, last))
 }
 
 /// 2^n, for -1022 <= n <= 1023.
@@ -145,6 +164,39 @@ fn truncate(units: i64, last: i32) -> f32 {
         significand
     };
     f32::from_bits(sign | bits)
+}
+
+/// `units * 2^last` rounded to the nearest f16, ties to even; infinite from 65520 on. What becomes zero is +0.
+fn nearest_f16(units: i64, last: i32) -> f16 {
+    let magnitude = units.unsigned_abs();
+    if magnitude == 0 {
+        return f16::ZERO;
+    }
+    let leading = last + 63 - magnitude.leading_zeros() as i32;
+    if leading > 15 {
+        return if units < 0 { f16::NEG_INFINITY } else { f16::INFINITY };
+    }
+    // f16 keeps ten bits below the leading one, and none below 2^-24.
+    let binade = leading.max(-14);
+    let dropped = binade - 10 - last;
+    let kept = if dropped <= 0 {
+        magnitude << -dropped
+    } else if dropped > 63 {
+        0
+    } else {
+        let (whole, rest, half) = (
+            magnitude >> dropped,
+            magnitude & ((1 << dropped) - 1),
+            1u64 << (dropped - 1),
+        );
+        whole + u64::from(rest > half || rest == half && whole % 2 == 1)
+    };
+    if kept == 0 {
+        return f16::ZERO;
+    }
+    // The leading bit of a normal number adds the one to its exponent field that is missing here; so does rounding up to the next power.
+    let bits = ((binade + 14) as u16) << 10;
+    f16::from_bits((bits + kept as u16) | u16::from(units < 0) << 15)
 }
 
 /// The chain of steps over K in ascending order from `c`; K is padded with zeros to a multiple of 16.

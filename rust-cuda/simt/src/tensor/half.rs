@@ -2,13 +2,16 @@
 
 use super::{Format, MOST, NAN, Number, Sum, TensorCore, step, sum, truncate};
 
-/// How the sum of a step becomes an `f16`. The accumulator joins the sum as the `f32` of its value.
+/// How the sum of a step becomes an `f16`. The accumulator joins the sum as the `f32` of its value. Published studies of these
+/// GPUs (Xie et al., "MMA-Sim", 2025) have [`F16Rounding::OfSumWithoutNegativeZero`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum F16Rounding {
     /// The `f32` that the step would give, rounded to the nearest `f16`, ties to even.
     OfF32,
     /// The exact sum, rounded to the nearest `f16`, ties to even.
     OfSum,
+    /// As `OfSum`, but what rounds to zero is +0 and not a zero of its sign.
+    OfSumWithoutNegativeZero,
     /// The exact sum, truncated toward zero; from 2^16 on infinite.
     Truncated,
     /// As `OfF32`, but what rounds to zero is +0 and not a zero of its sign.
@@ -42,7 +45,7 @@ pub(super) fn k16(core: TensorCore, a: &[u16; 16], b: &[u16; 16], c: u16) -> u16
     match sum(core, format, &a[last..], &b[last..], c) {
         Sum::Done(d) => of_f32(d, F16Rounding::OfF32),
         Sum::Exact(units, exponent) => match core.f16_rounding {
-            F16Rounding::OfSum | F16Rounding::Truncated => {
+            F16Rounding::OfSum | F16Rounding::OfSumWithoutNegativeZero | F16Rounding::Truncated => {
                 // Exact: at most 50 bits, and an exponent far from the ends of f64's range.
                 let power = f64::from_bits(((exponent + 1023) as u64) << 52);
                 rounded(units as f64 * power, core.f16_rounding)
@@ -74,7 +77,11 @@ fn rounded(x: f64, rounding: F16Rounding) -> u16 {
         // A hidden bit adds one to the exponent field, as does what rounds up to the next power: to infinity, in the end.
         (((exponent + 14) as u16) << 10) + whole as u16
     };
-    let keeps_sign = bits != 0 || rounding != F16Rounding::OfF32WithoutNegativeZero;
+    let positive = matches!(
+        rounding,
+        F16Rounding::OfF32WithoutNegativeZero | F16Rounding::OfSumWithoutNegativeZero
+    );
+    let keeps_sign = bits != 0 || !positive;
     bits | u16::from(negative && keeps_sign) << 15
 }
 

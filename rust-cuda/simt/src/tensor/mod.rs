@@ -78,7 +78,7 @@ impl TensorCore {
         exponent_floor: -133,
         zero_products: ZeroProducts::Dropped,
         zero_sum: ZeroSum::Positive,
-        f16_rounding: F16Rounding::OfF32,
+        f16_rounding: F16Rounding::OfSumWithoutNegativeZero,
     };
 
     /// # Panics

@@ -1,0 +1,123 @@
+//! The comparison, on answers made up here: it must find what is wrong in them.
+
+use super::*;
+use clap::Parser;
+use simt::tensor::F16Rounding;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: ProbeArgs,
+}
+
+const TYPES: [Type; 4] = [Type::Bf16, Type::F16, Type::S8, Type::F16F16];
+
+fn args() -> ProbeArgs {
+    Line::parse_from(["probe", "wgmma", "--reference-share", "1"]).args
+}
+
+/// The report on these answers to the first groups of seed 1; `mma.sync` answers what the model says.
+fn judged(ty: Type, groups: u64, answer: impl Fn(u64, &View) -> Vec<Tile>) -> Report {
+    let batch = generate(ty, 1, 0, groups, u64::MAX);
+    let all = |of: &dyn Fn(u64, &View) -> Vec<Tile>| -> Vec<Tile> {
+        (0..groups).flat_map(|i| of(i, &batch.view(i as usize))).collect()
+    };
+    let answers = Answers {
+        d: all(&answer),
+        sync: ty.has_sync().then(|| all(&|_, view| right(ty, view))),
+    };
+    let mut report = Report::new("made up", 1, 1);
+    check(&args(), ty, 0, &batch, &answers, &mut report);
+    report
+}
+
+fn right(ty: Type, view: &View) -> Vec<Tile> {
+    model::simulated(TensorCore::HOPPER, ty, view)
+}
+
+fn counts(report: &Report, ty: Type) -> [u64; 3] {
+    let c = report.of(ty);
+    [c.simulator_differs, c.mma_sync_differs, c.reference_differs]
+}
+
+#[test]
+fn right_answers_are_right_for_all() {
+    for ty in TYPES {
+        let report = judged(ty, 64, |_, view| right(ty, view));
+        assert_eq!(counts(&report, ty), [0; 3], "{ty:?}");
+        assert_eq!(report.of(ty).groups, 64);
+        assert_eq!(report.finish(None).expect("stdout is there"), Exit::Good);
+    }
+}
+
+#[test]
+fn one_wrong_bit_is_found() {
+    for ty in TYPES {
+        let report = judged(ty, 32, |i, view| {
+            let mut d = right(ty, view);
+            let last = d.len() - 1;
+            d[last][77] ^= u32::from(i == 21);
+            d
+        });
+        assert_eq!(counts(&report, ty), [1, u64::from(ty.has_sync()), 1], "{ty:?}");
+        assert_eq!(report.tried, 1);
+        assert_eq!(report.finish(None).expect("stdout is there"), Exit::Mismatch);
+    }
+}
+
+/// A device whose `mma.sync` is right and whose wgmma is another tensor core: that one alone has no output otherwise.
+#[test]
+fn another_tensor_core_is_recognised() {
+    let hopper = TensorCore::HOPPER;
+    let others = [
+        (
+            Type::Bf16,
+            "two steps of 8 products",
+            TensorCore { products: 8, ..hopper },
+        ),
+        (
+            Type::F16,
+            "24 fraction bits",
+            TensorCore {
+                fraction_bits: 24,
+                ..hopper
+            },
+        ),
+        (
+            Type::F16F16,
+            "the sum, truncated",
+            TensorCore {
+                f16_rounding: F16Rounding::Truncated,
+                ..hopper
+            },
+        ),
+    ];
+    for (ty, name, core) in others {
+        let report = judged(ty, 200, |_, view| model::simulated(core, ty, view));
+        let [simulator, sync, reference] = counts(&report, ty);
+        assert!(
+            simulator > 0 && simulator == reference,
+            "{name}: {simulator}, {reference}"
+        );
+        assert_eq!(sync, if ty.has_sync() { simulator } else { 0 }, "{name}");
+        for (variant, wrong) in report.wrong_by_variant(ty) {
+            assert_eq!(
+                *wrong == 0,
+                *variant == name,
+                "{variant} has {wrong} otherwise, of {name}"
+            );
+        }
+    }
+}
+
+/// The accumulator counts where `scale-d` is 1, and only there.
+#[test]
+fn an_accumulator_that_is_not_asked_for_is_found() {
+    let batch = generate(Type::Bf16, 1, 0, 64, u64::MAX);
+    for i in 0..64 {
+        let view = batch.view(i);
+        let mut turned = view;
+        turned.group.accumulate = !view.group.accumulate;
+        assert_ne!(right(Type::Bf16, &view), right(Type::Bf16, &turned), "{:?}", view.group);
+    }
+}
