@@ -2,6 +2,7 @@
 
 use super::*;
 use clap::Parser;
+use host::device::SimtOptions;
 use simt::tensor::F16Rounding;
 
 #[derive(Parser)]
@@ -110,14 +111,71 @@ fn another_tensor_core_is_recognised() {
     }
 }
 
-/// The accumulator counts where `scale-d` is 1, and only there.
+/// The accumulator counts where `scale-d` is 1, and only there: answers that have it the other way round are found.
 #[test]
 fn an_accumulator_that_is_not_asked_for_is_found() {
-    let batch = generate(Type::Bf16, 1, 0, 64, u64::MAX);
-    for i in 0..64 {
-        let view = batch.view(i);
-        let mut turned = view;
+    let report = judged(Type::Bf16, 64, |_, view| {
+        let mut turned = *view;
         turned.group.accumulate = !view.group.accumulate;
-        assert_ne!(right(Type::Bf16, &view), right(Type::Bf16, &turned), "{:?}", view.group);
+        right(Type::Bf16, &turned)
+    });
+    for scale_d in [0, 1] {
+        let counts = report.counts[&(Type::Bf16, Key::ScaleD(scale_d))];
+        assert!(counts.simulator_differs > 0, "scale-d {scale_d}: {counts:?}");
+        assert_eq!(counts.simulator_differs, counts.reference_differs);
+    }
+}
+
+/// A short probe of the simulator, by the kernels themselves.
+fn on_simulator(ty: Type, tensor: TensorCore, problems: &str) -> Report {
+    let device = Device::simt_with(SimtOptions {
+        tensor,
+        ..SimtOptions::default()
+    });
+    let line = ["probe", "wgmma", "--problems", problems, "--reference-share", "8"];
+    let mut report = Report::new("simulator", 1, 8);
+    probe(&Line::parse_from(line).args, ty, &device, &mut report).expect("the simulator runs the kernels");
+    report
+}
+
+#[test]
+fn the_kernels_on_the_simulator_answer_as_the_model() {
+    for ty in TYPES {
+        let report = on_simulator(ty, TensorCore::HOPPER, "1500");
+        let counts = report.of(ty);
+        assert_eq!(counts.differs(), 0, "{ty:?}");
+        assert!(counts.problems >= 1500 && counts.referred > 0, "{ty:?}: {counts:?}");
+        assert_eq!(counts.synced, if ty.has_sync() { counts.problems } else { 0 }, "{ty:?}");
+    }
+}
+
+/// A simulator that computes as another GPU: the model and the reference find it, `mma.sync` has the same fault.
+#[test]
+fn a_wrong_simulator_is_found() {
+    for ty in [Type::Bf16, Type::F16] {
+        let report = on_simulator(ty, TensorCore::AMPERE, "600");
+        let counts = report.of(ty);
+        assert!(
+            counts.simulator_differs > 0 && counts.mma_sync_differs == 0,
+            "{ty:?}: {counts:?}"
+        );
+        for (variant, wrong) in report.wrong_by_variant(ty) {
+            assert_eq!(
+                *wrong == 0,
+                *variant == "Ampere",
+                "{ty:?}: {variant} has {wrong} otherwise"
+            );
+        }
+    }
+}
+
+/// All corners through the kernels: the simulator's answers are the model's and the reference's.
+#[test]
+fn corners_of_the_simulator_agree() {
+    let device = Device::simt_with(SimtOptions::default());
+    let corners = corners::ask(&device).expect("the simulator runs the kernels");
+    assert!(corners.len() > 150, "{} corners", corners.len());
+    for corner in &corners {
+        assert!(corner.agrees(), "{corner:?}");
     }
 }
