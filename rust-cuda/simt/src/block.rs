@@ -87,6 +87,8 @@ pub(crate) struct Warp {
     pub later: u32,
     pub groups: Vec<Box<Group>>,
     pub named: Option<WarpArrival>,
+    /// At which phase of the cluster's barrier its lanes arrived last, and where.
+    pub cluster: Option<(u64, &'static Location<'static>)>,
     /// The actor that reads for its bulk stores.
     pub store_agent: Option<usize>,
 }
@@ -212,7 +214,7 @@ impl Block {
             let n = (self.cta_threads - w % self.cta_warps * 32).min(32);
             warp.init = u32::MAX >> (32 - n);
             (warp.live, warp.ready, warp.later, warp.named) = (warp.init, warp.init, 0, None);
-            warp.store_agent = None;
+            (warp.store_agent, warp.cluster) = (None, None);
             warp.groups.iter_mut().for_each(|g| g.reset());
         }
         self.layout.statics.clear();
@@ -299,9 +301,7 @@ impl Block {
                 return self.record(t, loc, fault);
             }
         }
-        if self.blocks > 1 {
-            self.leave_cluster(t);
-        }
+        self.leave_cluster(t);
         let me = self.lanes[t].idx;
         if let Some(g) = self.warp[w].groups.iter().find(|g| g.open && g.mask & bit != 0) {
             let (waiter, loc) = (w * 32 + g.arrived.trailing_zeros() as usize, g.loc);

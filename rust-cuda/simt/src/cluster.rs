@@ -2,7 +2,7 @@
 //! all their threads.
 
 use crate::barrier::{AllBarrier, NamedBarrier};
-use crate::block::{Block, Wait};
+use crate::block::{Block, Wait, same_place};
 use crate::clock::Access;
 use crate::dims::Dim3;
 use crate::error::{ErrorKind, Fault};
@@ -80,6 +80,14 @@ impl Block {
             return Err(Fault::new(ErrorKind::PartialBarrier, m));
         }
         let phase = self.cluster.phase;
+        // As the instruction's `.aligned` form wants it.
+        match &mut self.warp[t / 32].cluster {
+            Some((of, place)) if *of == phase && !same_place(place, at) => {
+                let m = format!("other lanes of this warp arrive at the cluster's barrier at {place}");
+                return Err(Fault::new(ErrorKind::PartialBarrier, m));
+            }
+            place => *place = Some((phase, at)),
+        }
         let aside = self.aside(t);
         (aside.arrived, aside.at) = (Some(phase), Some(at));
         if self.checks {
@@ -112,7 +120,9 @@ impl Block {
 
     /// Thread `t` has ended: nobody waits for it.
     pub(crate) fn leave_cluster(&mut self, t: usize) {
-        if self.asides[t].arrived != Some(self.cluster.phase) {
+        if self.cluster.arrived == 0 {
+            self.cluster.missing -= 1;
+        } else if self.asides[t].arrived != Some(self.cluster.phase) {
             self.cluster.missing -= 1;
             self.perhaps_all_arrived();
         }

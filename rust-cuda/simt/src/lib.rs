@@ -10,6 +10,10 @@
 //! accesses are plain loads and stores and a bad one is undefined, as on a GPU; barriers, collectives and panics are
 //! still checked.
 //!
+//! Barriers in shared memory have phases, arrivals and bytes. Their threads arrive and wait one by one, and what each knows of
+//! the others is kept so: data that lane 0 waited for is a race for lane 1 until the two have met. The blocks of a cluster
+//! run together on one OS thread, and reach each other's memory and barriers with the same checks.
+//!
 //! Hopper's units work apart from the threads, and so they do here. Copies of the copy engine land at their barrier's
 //! wait, or in a [`Schedule::Seeded`] launch at random moments after their issue; the source of a store and the operands
 //! of a `wgmma` count as being read until the wait for their group; accumulators in flight may not be looked at; what
@@ -20,7 +24,9 @@
 //! acquire or release: such code is reported as a race, a barrier is needed); what lanes that ended before a named
 //! barrier did is taken as ordered by it; registers of A that change while a `wgmma` reads them, and accumulators that are
 //! moved while in flight; device memory read before the wait for the bulk store that writes it (it has the bytes at once);
-//! the copies of `cp.async` that land on a barrier count as seen by the copy engine without a fence. A kernel stack larger than 256 KiB ends the process.
+//! the copies of `cp.async` that land on a barrier count as seen by the copy engine without a fence; a fence of the cluster's
+//! scope that is missing where blocks of a cluster hand memory over through a barrier; a block of a cluster that ends too early,
+//! in schedules in which nobody reaches for it afterwards. A kernel stack larger than 256 KiB ends the process.
 
 mod agent;
 mod barrier;

@@ -5,6 +5,7 @@
 
 use crate::block::{Block, same_place};
 use crate::error::{ErrorKind, Fault};
+use crate::know::WARPS;
 use crate::mbarrier::Mbarrier;
 use crate::race::{Races, Touch, Trouble};
 use crate::vm::Reservation;
@@ -139,7 +140,13 @@ impl Block {
             .shared
             .races
             .touch(&self.clocks, who, (addr, len), touch, loc)
-            .map_err(|(at, trouble)| self.explain(at, touch, trouble))
+            .map_err(|(at, trouble)| {
+                let mut fault = self.explain(at, touch, trouble);
+                if self.blocks > 1 && who.0 < WARPS && cta != self.cta_of(who.0 * 32) {
+                    fault.message = format!("in block {}: {}", self.block_name(cta), fault.message);
+                }
+                fault
+            })
     }
 
     #[cold]

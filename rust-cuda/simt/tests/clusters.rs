@@ -114,7 +114,7 @@ fn rings_through_the_cluster() {
         cluster_sync();
         let (next, last) = ((rank + 1) % size, (rank + size - 1) % size);
         for k in 0..11 {
-            let (s, phase) = (k % STAGES, k / STAGES & 1);
+            let (s, phase) = (k % STAGES, (k / STAGES) & 1);
             let at = DATA + 128 * s + 4 * (tid() % 32);
             if tid() < 32 {
                 ctx::mbarrier_wait(EMPTY + 8 * s, phase ^ 1);
@@ -162,6 +162,7 @@ fn accesses_without_order() {
         ErrorKind::SharedRace,
         "no cluster barrier",
     );
+    assert!(e.message.starts_with("in block (1, 0, 0): shared load"), "{e}");
     assert!(e.message.contains("of block (1, 0, 0) wrote it"), "{e}");
     assert_eq!(e.block.x, 0);
     // An arrival orders nothing for those who do not wait.
@@ -218,6 +219,25 @@ fn the_clusters_barrier() {
             cluster_sync();
         }
     });
+    everywhere(clusters(2, 1, 64), &|| {
+        if tid() % 3 == 0 {
+            cluster_sync();
+            cluster_sync();
+        }
+    });
+    let e = bad(
+        two(&|| {
+            if tid() % 2 == 0 {
+                ctx::cluster_arrive();
+            } else {
+                ctx::cluster_arrive(); // <- lanes apart
+            }
+            ctx::cluster_wait();
+        }),
+        ErrorKind::PartialBarrier,
+        "lanes apart",
+    );
+    assert!(e.message.contains("other lanes of this warp"), "{e}");
     let e = bad(
         two(&|| {
             if ctx::cluster_rank() == 0 {

@@ -44,7 +44,7 @@ fn kernel(map: &[u64; 16], rows: &Mem<u8>, mistake: Mistake) {
         _ => meet(),
     }
     for k in 0..STEPS {
-        let (s, phase) = (k % STAGES, k / STAGES & 1);
+        let (s, phase) = (k % STAGES, (k / STAGES) & 1);
         let stage = DATA + 8 * ROW * s;
         if tid == 0 {
             ctx::mbarrier_wait(EMPTY + 8 * s, phase ^ 1);
