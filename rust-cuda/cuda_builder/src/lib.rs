@@ -106,7 +106,8 @@ impl CudaBuilder {
     pub fn build(self) -> Result<PathBuf, CudaBuilderError> {
         let toolchain = self.toolchain()?;
         let name = self.crate_name()?;
-        let images = self.run(&toolchain, Some(&name), &self.archs[..1])?;
+        let first = self.archs.get(..1).unwrap_or_default();
+        let images = self.run(&toolchain, Some(&name), first)?;
         let ptx = images
             .into_iter()
             .next()
@@ -121,11 +122,14 @@ impl CudaBuilder {
         }
     }
 
-    /// Builds every family for every architecture with the given programs.
+    /// Builds every family for every architecture with the given programs. For no architecture nothing is compiled at all.
     ///
     /// # Errors
     /// All of [`CudaBuilderError`].
     pub fn images(&self, toolchain: &Toolchain) -> Result<Vec<Image>, CudaBuilderError> {
+        if self.archs.is_empty() {
+            return Ok(Vec::new());
+        }
         self.run(toolchain, None, &self.archs)
     }
 

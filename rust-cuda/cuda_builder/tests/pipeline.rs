@@ -107,6 +107,16 @@ fn a_second_build_takes_everything_from_the_cache_and_one_family_only() {
 }
 
 #[test]
+fn for_no_architecture_nothing_is_compiled() {
+    let Some(toolchain) = toolchain() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let builder = CudaBuilder::new(fixture()).archs::<&str>(&[]).unwrap();
+    let images = builder.target_dir(folder.path()).images(toolchain).unwrap();
+    assert!(images.is_empty());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
 fn a_family_optimised_in_parts_is_whole_again() {
     let Some(images) = build("many", &["sm_90a"]) else {
         return;
