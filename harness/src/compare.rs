@@ -179,6 +179,73 @@ fn winners(args: &CompareArgs, a: &[Record], b: &[Record], limit: Option<Limit>)
 mod tests {
     use super::*;
 
+    fn lines(dir: &std::path::Path, name: &str, cases: &[[(&str, f64); 2]]) -> std::path::PathBuf {
+        let mut text = String::new();
+        for (i, configs) in cases.iter().enumerate() {
+            for (config, us) in configs {
+                let line = format!(
+                    r#"{{"schema":1,"time":"2026-01-01T00:00:00Z","commit":"c","dirty":false,"command":"x","op":"gemm",
+                    "shape":{{"model":"m","name":"a","dims":{{"n":8}},"n_tok":{i}}},"config":"{config}","order":"canonical",
+                    "mode":"strict","device":{{"name":"G","arch":"sm_90a","driver":null,"sm_count":1}},"kind":"measured",
+                    "status":"PASSED","bytes_check":{{"against":["cpu"],"equal":true,"first_bad":null}},
+                    "times":{{"median_us":{us},"p20_us":{us},"p80_us":{us},"min_us":{us},"samples":3,"noise":0.0}},
+                    "toolchain":{{"rustc":"r","llvm":"l","ptxas":null}},"seed":1}}"#
+                );
+                text += &(line.replace('\n', " ") + "\n");
+            }
+        }
+        let path = dir.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    #[test]
+    fn winners_that_differ_fail_where_asked() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let a = lines(
+            dir.path(),
+            "a.jsonl",
+            &[[("x", 1.0), ("y", 2.0)], [("x", 1.0), ("y", 1.0)]],
+        );
+        let b = lines(
+            dir.path(),
+            "b.jsonl",
+            &[[("x", 2.0), ("y", 1.0)], [("x", 1.1), ("y", 1.0)]],
+        );
+        let run = |a: &std::path::Path, b: &std::path::Path, winners, fail_on| {
+            command(&CompareArgs {
+                a: a.into(),
+                b: b.into(),
+                winners,
+                fail_on,
+                table: Default::default(),
+            })
+        };
+        // One differs, one is a tie in the first.
+        assert_eq!(run(&a, &b, true, None).expect("compared"), Exit::Good);
+        assert_eq!(
+            run(&a, &b, true, Some(Limit::Agree(50.0))).expect("compared"),
+            Exit::Good
+        );
+        assert_eq!(
+            run(&a, &b, true, Some(Limit::Agree(95.0))).expect("compared"),
+            Exit::Mismatch
+        );
+        assert_eq!(
+            run(&a, &a, true, Some(Limit::Agree(100.0))).expect("compared"),
+            Exit::Good
+        );
+        // Each limit belongs to its own comparison, and nothing is judged without a case.
+        let none = lines(dir.path(), "none.jsonl", &[]);
+        for refused in [
+            run(&a, &b, true, Some(Limit::Slower(2.0))),
+            run(&a, &b, false, Some(Limit::Agree(95.0))),
+            run(&a, &none, true, Some(Limit::Agree(95.0))),
+        ] {
+            assert!(refused.expect_err("refused").is::<crate::exit::Usage>());
+        }
+    }
+
     #[test]
     fn limits() {
         assert_eq!(parse_limit("slower=2%"), Ok(Limit::Slower(2.0)));

@@ -46,6 +46,7 @@ pub mod q8_quantize;
 pub mod rms_norm;
 pub mod rope;
 mod rows;
+pub mod same_bytes;
 pub mod sample;
 pub mod silu_mul;
 pub mod synthesize;

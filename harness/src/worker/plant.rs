@@ -83,6 +83,14 @@ impl Prepared for Planted {
     fn coords(&self, byte: usize) -> String {
         self.inner.coords(byte)
     }
+    fn all_as_plain(&mut self) -> Result<Option<bool>, OpError> {
+        // What is planted shows on the host.
+        if self.flip.get() {
+            Ok(None)
+        } else {
+            self.inner.all_as_plain()
+        }
+    }
     fn tensor(&self, copy: usize, name: &str) -> Option<&Buffer> {
         self.inner.tensor(copy, name)
     }

@@ -227,7 +227,27 @@ pub fn check_after(
     prepared.poison()?;
     run(prepared)?;
     device.synchronize().map_err(OpError::from)?;
-    let mut compared = Compared::default();
+    let mut compared = Compared {
+        against: expected.iter().map(|(against, _)| *against).collect(),
+        ..Compared::default()
+    };
+    // Where all the other references agree with the plain kernel, being equal to its bytes says everything; and those are compared
+    // on the device. A difference is looked for on the host, for its place.
+    let plain = expected.iter().find_map(|(against, want)| match want {
+        Want::Whole(bytes) if *against == Expected::PlainKernel => Some(bytes),
+        _ => None,
+    });
+    if let Some(bytes) = plain
+        && config.order == Order::Canonical
+        && expected
+            .iter()
+            .all(|(against, want)| *against == Expected::PlainKernel || want.compare(bytes).is_ok())
+        && prepared.all_as_plain()? == Some(true)
+    {
+        compared.of = prepared.elements(0..bytes.len());
+        compared.elements = compared.of;
+        return Ok(compared);
+    }
     for copy in 0..prepared.copies() {
         let got = prepared.output(copy)?;
         for (against, want) in &expected {
@@ -251,7 +271,6 @@ pub fn check_after(
             compared.elements = counts.max().unwrap_or(0);
         }
     }
-    compared.against = expected.iter().map(|(against, _)| *against).collect();
     Ok(compared)
 }
 

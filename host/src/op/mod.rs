@@ -306,6 +306,15 @@ pub trait Prepared {
     /// When the device fails.
     fn plain(&mut self) -> Result<&[u8], OpError>;
 
+    /// Whether the outputs of all copies are the plain kernel's bytes, compared on the device and not on the host; none where
+    /// that is not done, or before [`Prepared::plain`]. The device must be done.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn all_as_plain(&mut self) -> Result<Option<bool>, OpError> {
+        Ok(None)
+    }
+
     /// A copy's tensor by its name in the operation (`a`, `w`, `y`), for what launches on the same buffers with code of its own
     /// ([`crate::peer`]). None where there is no such tensor or the operation shows none.
     fn tensor(&self, copy: usize, name: &str) -> Option<&Buffer> {

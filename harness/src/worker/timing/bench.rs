@@ -219,6 +219,19 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// Samples of replays of full length in place of the short round's.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn warm(&self, candidate: &mut Candidate, prepared: &dyn Prepared) -> Result<()> {
+        self.lengthen(candidate, prepared)?;
+        candidate.samples.clear();
+        for _ in 0..self.budget.warm_samples {
+            self.sample(candidate)?;
+        }
+        Ok(())
+    }
+
     fn sample(&self, c: &mut Candidate) -> Result<()> {
         let us = self.time(&c.graph)? / c.launches as f64;
         c.samples.push(us);

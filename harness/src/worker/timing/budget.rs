@@ -10,6 +10,8 @@ pub struct Budget {
     pub prune_ratio: f64,
     /// One whose very first replay is behind the best so far by more than this is not sampled again.
     pub hopeless_ratio: f64,
+    /// Samples of each of a peer's algorithms near its fastest.
+    pub warm_samples: usize,
     /// Samples of the main round.
     pub main_samples: usize,
     /// Samples of the final round.
@@ -37,6 +39,7 @@ pub const FULL: Budget = Budget {
     short_samples: 3,
     prune_ratio: 1.3,
     hopeless_ratio: 2.0,
+    warm_samples: 5,
     main_samples: 15,
     final_samples: 21,
     least_samples: 7,
@@ -53,6 +56,7 @@ pub const FULL: Budget = Budget {
 pub const QUICK: Budget = Budget {
     short_samples: 2,
     prune_ratio: 1.2,
+    warm_samples: 3,
     main_samples: 9,
     final_samples: 11,
     max_finalists: 3,

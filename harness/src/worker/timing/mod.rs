@@ -46,7 +46,9 @@ pub fn time_all(
 ) -> Result<()> {
     let mut best = f64::INFINITY;
     let mut candidates = Vec::new();
-    for &config in configs {
+    // Plain kernels last: far behind as a rule, which one sample then shows.
+    let (plain, tuned): (Vec<&ConfigInfo>, Vec<&ConfigInfo>) = configs.iter().partition(|c| c.plain);
+    for config in tuned.into_iter().chain(plain) {
         let what = What::Config(config);
         what.start(Phase::Time, emit)?;
         let short = bench.short(what, &*prepared, best)?;
@@ -60,10 +62,6 @@ pub fn time_all(
     let short_peer = peers::fastest(&rivals, Stage::Short);
     for c in kept.iter_mut() {
         bench.lengthen(c, &*prepared)?;
-    }
-    for c in rivals.iter_mut() {
-        let what = c.what;
-        peers::guard(&what, emit, || bench.lengthen(c, &*prepared))?;
     }
 
     let budget = bench.budget;

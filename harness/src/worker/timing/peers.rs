@@ -14,6 +14,9 @@ use super::super::protocol::{Event, Outcome, PeerTimed, Phase};
 use super::super::sweep_job::{References, check_run};
 use super::bench::{Bench, Candidate, Stage, What};
 
+/// Algorithms within this factor of the fastest are sampled once more.
+const NEAR: f64 = 1.1;
+
 /// A peer that takes the case.
 pub struct Rival<'p> {
     peer: &'p dyn Peer,
@@ -80,15 +83,16 @@ pub fn guard<T>(what: &What, emit: Emit, run: impl FnOnce() -> Result<T>) -> Res
     })
 }
 
-/// Each peer by the fastest of its algorithms, with the samples of the short round. Algorithms that fail are passed over; of a
-/// peer of which all fail the result is emitted.
+/// Each peer by the fastest of its algorithms: all of them are sampled as in the short round, and those near the fastest once more
+/// in replays of full length. Algorithms that fail are passed over; of a peer of which all fail the result is emitted.
 ///
 /// # Errors
 /// The parent is gone.
 pub fn warm<'r>(bench: &Bench, rivals: &'r [Rival], prepared: &dyn Prepared, emit: Emit) -> Result<Vec<Candidate<'r>>> {
     let mut warmed = Vec::new();
     for (index, rival) in rivals.iter().enumerate() {
-        let mut fastest: Option<Candidate> = None;
+        let mut tried: Vec<Candidate> = Vec::new();
+        let mut best = f64::INFINITY;
         let mut why = "it offers no algorithm".to_string();
         for algorithm in 0..rival.run.algorithms().len() {
             let run = rival.run.as_ref();
@@ -98,20 +102,30 @@ pub fn warm<'r>(bench: &Bench, rivals: &'r [Rival], prepared: &dyn Prepared, emi
                 run,
                 algorithm,
             };
-            let best = fastest.as_ref().map_or(f64::INFINITY, Candidate::least);
-            let tried = guard(&what, emit, || {
+            let sampled = guard(&what, emit, || {
                 // Once outside of a graph: libraries load kernels at their first launch, which a capture does not allow.
                 run.launch(algorithm, bench.stream, prepared, 0)?;
                 bench.device.synchronize()?;
                 bench.short(what, prepared, best)
             });
-            match tried {
-                Ok(tried) if tried.least() < best => fastest = Some(tried),
-                Ok(_) => {}
+            match sampled {
+                Ok(candidate) => {
+                    best = best.min(candidate.least());
+                    tried.push(candidate);
+                }
                 Err(e) => why = format!("{}: {e:#}", rival.run.algorithms()[algorithm]),
             }
         }
-        match fastest {
+        tried.retain(|c| c.least() <= NEAR * best);
+        let mut near = Vec::new();
+        for mut c in tried {
+            let what = c.what;
+            match guard(&what, emit, || bench.warm(&mut c, prepared)) {
+                Ok(()) => near.push(c),
+                Err(e) => why = format!("{e:#}"),
+            }
+        }
+        match near.into_iter().min_by(|a, b| a.median().total_cmp(&b.median())) {
             Some(candidate) => warmed.push(candidate),
             None => failed(record(rival.peer), why, false, emit)?,
         }

@@ -13,6 +13,7 @@
 mod axis;
 mod bound;
 mod described;
+mod kept;
 mod place;
 mod prepared;
 mod problem;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::PLAIN;
 use super::bound::Bound;
+use super::kept::OnTheDevice;
 use super::place::{bind, locate, offset, output, poison};
 use super::problem::{Alone, Answer, Problem, Same};
 use super::tensor::{Dtype, Role, Tensor};
@@ -22,6 +23,8 @@ pub(super) struct OnDevice {
     copies: Vec<Bound>,
     reference: Option<Kept>,
     plain: Option<Vec<u8>>,
+    /// The plain kernel's output where it was made; none on the simulator, which checks more than bytes.
+    kept: Option<OnTheDevice>,
     /// The parts to be run by themselves: made once for all configs.
     parts: Option<Vec<Lone>>,
 }
@@ -71,6 +74,7 @@ impl OnDevice {
             copies,
             reference: None,
             plain: None,
+            kept: None,
             parts: None,
         })
     }
@@ -245,9 +249,22 @@ impl Prepared for OnDevice {
     fn plain(&mut self) -> Result<&[u8], OpError> {
         let bytes = match self.plain.take() {
             Some(bytes) => bytes,
-            None => self.run(PLAIN, &self.device.stream()?)?,
+            None => {
+                let bytes = self.run(PLAIN, &self.device.stream()?)?;
+                if !self.device.info().is_simulator {
+                    // Without room for it outputs are compared on the host.
+                    let tensors = self.problem.tensors();
+                    self.kept = OnTheDevice::keep(&self.device, &tensors, &self.copies[0]).ok();
+                }
+                bytes
+            }
         };
         Ok(self.plain.insert(bytes))
+    }
+
+    fn all_as_plain(&mut self) -> Result<Option<bool>, OpError> {
+        let same = self.kept.as_ref().map(|kept| kept.all_same(&self.device, &self.copies));
+        Ok(same.transpose()?)
     }
 
     fn alone(&mut self, config: &str, stream: &Stream) -> Result<Vec<AloneCheck>, OpError> {
