@@ -344,3 +344,7 @@ pub(crate) fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
         l
     })
 }
+
+#[cfg(test)]
+#[path = "clock_tests.rs"]
+mod tests;

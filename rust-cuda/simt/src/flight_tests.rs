@@ -142,7 +142,7 @@ fn readers_have_to_be_done_before_the_stage_is_free() {
     // The first lane arrives for all, without meeting the others first: it says nothing of their reads.
     let e = fails(96, ErrorKind::SharedRace, "read it at", &|| {
         ring(2, 9, 2, |addr| {
-            if tid() % 32 == 0 {
+            if tid().is_multiple_of(32) {
                 ctx::mbarrier_arrive(addr, 0);
             }
         });

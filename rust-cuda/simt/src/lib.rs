@@ -24,8 +24,8 @@
 //! acquire or release: such code is reported as a race, a barrier is needed); what lanes that ended before a named
 //! barrier did is taken as ordered by it; registers of A that change while a `wgmma` reads them, and accumulators that are
 //! moved while in flight; device memory read before the wait for the bulk store that writes it (it has the bytes at once);
-//! the copies of `cp.async` that land on a barrier count as seen by the copy engine without a fence; a fence of the cluster's
-//! scope that is missing where blocks of a cluster hand memory over through a barrier; a block of a cluster that ends too early,
+//! the copies of `cp.async` that land on a barrier count as seen by the copy engine without a fence; plain stores that a copy overwrites
+//! without a proxy fence in between; a fence of the cluster's scope that is missing where blocks of a cluster hand memory over through a barrier; a block of a cluster that ends too early,
 //! in schedules in which nobody reaches for it afterwards. A kernel stack larger than 256 KiB ends the process.
 
 mod agent;

@@ -220,14 +220,14 @@ fn the_clusters_barrier() {
         }
     });
     everywhere(clusters(2, 1, 64), &|| {
-        if tid() % 3 == 0 {
+        if tid().is_multiple_of(3) {
             cluster_sync();
             cluster_sync();
         }
     });
     let e = bad(
         two(&|| {
-            if tid() % 2 == 0 {
+            if tid().is_multiple_of(2) {
                 ctx::cluster_arrive();
             } else {
                 ctx::cluster_arrive(); // <- lanes apart
