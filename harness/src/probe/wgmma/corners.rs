@@ -351,7 +351,8 @@ fn half_accumulators() -> Vec<Question> {
         ("", "c infinity, -65504 * 65504", vec![(0xFBFF, 0x7BFF)], 0x7C00),
     ];
     let mut topic = "";
-    rows.into_iter()
+    let rows: Vec<Question> = rows
+        .into_iter()
         .map(|(name, text, pairs, c)| {
             if !name.is_empty() {
                 topic = name;
@@ -365,7 +366,20 @@ fn half_accumulators() -> Vec<Question> {
                 accumulate: true,
             }
         })
-        .collect()
+        .collect();
+    // The least E: a tie that a small product lifts shows which products count, without c, and with one that is zero or subnormal.
+    let floors = [("c +0", 0, true), ("c -0", 0x8000, true), ("no c", 0x7BFF, false)]
+        .into_iter()
+        .flat_map(|form| (38..=48).map(move |j| (form, j)))
+        .map(|((c_text, c, accumulate), j)| Question {
+            topic: "f16: floor of E",
+            text: format!("2^-25 + 2^-{j}, {c_text}"),
+            ty: Type::F16F16,
+            steps: vec![vec![power(-25), power(-j)]],
+            c,
+            accumulate,
+        });
+    rows.into_iter().chain(floors).collect()
 }
 
 /// Bytes: where int32 ends.

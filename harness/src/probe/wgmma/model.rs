@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use host::reference::mma::{self, Arch, Element, Factor};
 use simt::tensor::wgmma::{ROWS, m64k16, m64k16_f16, m64k32_s8};
-use simt::tensor::{F16Rounding, Format, TensorCore};
+use simt::tensor::{self, F16Rounding, Format, TensorCore};
 
 use super::group::{Row, Tile, Type, View};
 
@@ -115,27 +115,34 @@ pub fn variants(ty: Type) -> Vec<(&'static str, TensorCore)> {
         Type::Bf16 | Type::F16 => crate::probe::model::variants(),
         Type::F16F16 => {
             let rounding = |f16_rounding| TensorCore { f16_rounding, ..hopper };
-            let fewer = |fraction_bits| TensorCore {
+            let floor = |f16_exponent_floor| TensorCore {
+                f16_exponent_floor,
+                ..hopper
+            };
+            let bits = |fraction_bits| TensorCore {
                 fraction_bits,
-                ..rounding(F16Rounding::OfSumWithoutNegativeZero)
+                ..hopper
             };
             vec![
                 ("as the model", hopper),
-                ("the f32 result, to nearest", rounding(F16Rounding::OfF32)),
+                ("E is at least -12", floor(-12)),
+                ("E is at least -13", floor(-13)),
+                ("E is at least -14", floor(-14)),
+                ("E is at least -15", floor(-15)),
+                ("E is at least -16", floor(-16)),
+                ("E is at least -18", floor(-18)),
+                ("E is at least -20", floor(-20)),
+                ("E is at least -21", floor(-21)),
+                ("E is at least -22", floor(-22)),
+                ("E has no floor", floor(tensor::NO_FLOOR)),
                 (
                     "the f32 result, to nearest, no -0",
                     rounding(F16Rounding::OfF32WithoutNegativeZero),
                 ),
-                ("the sum, to nearest", rounding(F16Rounding::OfSum)),
-                (
-                    "the sum, to nearest, no -0",
-                    rounding(F16Rounding::OfSumWithoutNegativeZero),
-                ),
-                ("the sum, to nearest, no -0, 24 fraction bits", fewer(24)),
-                ("the sum, to nearest, no -0, 23 fraction bits", fewer(23)),
-                ("the sum, to nearest, no -0, 13 fraction bits", fewer(13)),
-                ("the sum, to nearest, no -0, 10 fraction bits", fewer(10)),
+                ("the sum, to nearest, with -0", rounding(F16Rounding::OfSum)),
                 ("the sum, truncated", rounding(F16Rounding::Truncated)),
+                ("24 fraction bits", bits(24)),
+                ("26 fraction bits", bits(26)),
             ]
         }
     }

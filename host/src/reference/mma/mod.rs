@@ -48,6 +48,9 @@ const NAN: f32 = f32::from_bits(0x7FFF_FFFF);
 /// The least E, as an H200 has it; where a step is done that has only zeros.
 const LEAST: i32 = -133;
 
+/// The least E where the accumulator is an f16.
+const LEAST_F16: i32 = -14;
+
 /// A factor as the tensor core sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Factor {
@@ -90,7 +93,7 @@ impl Element for f16 {
 
 /// One fused step: `c` plus the products of `a` and `b`, which are [`Arch::products`] long (or shorter: the rest are zeros).
 pub fn step(arch: Arch, a: &[Factor], b: &[Factor], c: f32) -> f32 {
-    match sum(arch, a, b, Factor::new(f64::from(c), -126)) {
+    match sum(arch, a, b, Factor::new(f64::from(c), -126), LEAST) {
         Ok((units, last)) => truncate(units, last),
         Err(special) if special.is_nan() => NAN,
         Err(infinity) => infinity as f32,
@@ -100,7 +103,7 @@ pub fn step(arch: Arch, a: &[Factor], b: &[Factor], c: f32) -> f32 {
 /// The step of an instruction with an accumulator of `f16`: the same sum, rounded once, to the nearest `f16` and at ties to the even
 /// one. A NaN is 0x7FFF.
 pub fn step_f16(arch: Arch, a: &[Factor], b: &[Factor], c: f16) -> f16 {
-    match sum(arch, a, b, Factor::new(c.to_f64(), -126)) {
+    match sum(arch, a, b, c.factor(), LEAST_F16) {
         Ok((units, last)) => nearest_f16(units, last),
         Err(special) if special.is_nan() => f16::from_bits(0x7FFF),
         Err(infinity) if infinity > 0.0 => f16::INFINITY,
@@ -108,9 +111,9 @@ pub fn step_f16(arch: Arch, a: &[Factor], b: &[Factor], c: f16) -> f16 {
     }
 }
 
-/// The sum of a step in units of 2^last, and last; or the infinity or NaN that it is.
-fn sum(arch: Arch, a: &[Factor], b: &[Factor], accumulator: Factor) -> Result<(i64, i32), f64> {
-    let mut largest = accumulator.exponent.max(LEAST);
+/// The sum of a step in units of 2^last, and last; or the infinity or NaN that it is. E is at least `least`.
+fn sum(arch: Arch, a: &[Factor], b: &[Factor], accumulator: Factor, least: i32) -> Result<(i64, i32), f64> {
+    let mut largest = accumulator.exponent.max(least);
     // Finite factors give finite f64 products, so that the plain sum is finite unless something was not.
     let mut plain_sum = accumulator.value;
     for (x, y) in a.iter().zip(b) {

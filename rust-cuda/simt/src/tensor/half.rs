@@ -2,8 +2,7 @@
 
 use super::{Format, MOST, NAN, Number, Sum, TensorCore, step, sum, truncate};
 
-/// How the sum of a step becomes an `f16`. The accumulator joins the sum as the `f32` of its value. Published studies of these
-/// GPUs (Xie et al., "MMA-Sim", 2025) have [`F16Rounding::OfSumWithoutNegativeZero`].
+/// How the sum of a step becomes an `f16`. An H200 has [`F16Rounding::OfSumWithoutNegativeZero`] (docs/tensor-cores.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum F16Rounding {
     /// The `f32` that the step would give, rounded to the nearest `f16`, ties to even.
@@ -41,7 +40,20 @@ pub(super) fn k16(core: TensorCore, a: &[u16; 16], b: &[u16; 16], c: u16) -> u16
     let before = a[..last]
         .chunks_exact(core.products)
         .zip(b[..last].chunks_exact(core.products));
-    let c = before.fold(to_f32(c), |c, (a, b)| step(core, format, a, b, c));
+    let c = if last == 0 {
+        // With the exponent of its encoding, as factors have it: a subnormal has that of the least normal number.
+        let n = Number::factor(c, format);
+        Number {
+            magnitude: n.magnitude << (23 - format.fraction_bits()),
+            ..n
+        }
+    } else {
+        Number::accumulator(before.fold(to_f32(c), |c, (a, b)| step(core, format, a, b, c)))
+    };
+    let core = TensorCore {
+        exponent_floor: core.f16_exponent_floor,
+        ..core
+    };
     match sum(core, format, &a[last..], &b[last..], c) {
         Sum::Done(d) => of_f32(d, F16Rounding::OfF32),
         Sum::Exact(units, exponent) => match core.f16_rounding {

@@ -42,6 +42,8 @@ pub struct TensorCore {
     pub zero_products: ZeroProducts,
     /// The sign of a sum that is zero.
     pub zero_sum: ZeroSum,
+    /// The least E of an instruction whose accumulator is an `f16`.
+    pub f16_exponent_floor: i32,
     /// How a sum becomes an `f16`, where the instruction's accumulator is one.
     pub f16_rounding: F16Rounding,
 }
@@ -78,6 +80,7 @@ impl TensorCore {
         exponent_floor: -133,
         zero_products: ZeroProducts::Dropped,
         zero_sum: ZeroSum::Positive,
+        f16_exponent_floor: -14,
         f16_rounding: F16Rounding::OfSumWithoutNegativeZero,
     };
 
@@ -89,11 +92,12 @@ impl TensorCore {
             "{} products a step: they must divide 16",
             self.products
         );
-        assert!(
-            (NO_FLOOR..=0).contains(&self.exponent_floor),
-            "an exponent floor of {}: it must be within {NO_FLOOR} and 0",
-            self.exponent_floor
-        );
+        for floor in [self.exponent_floor, self.f16_exponent_floor] {
+            assert!(
+                (NO_FLOOR..=0).contains(&floor),
+                "an exponent floor of {floor}: it must be within {NO_FLOOR} and 0"
+            );
+        }
     }
 }
 
@@ -200,7 +204,7 @@ pub fn k16(core: TensorCore, format: Format, a: &[u16; 16], b: &[u16; 16], c: f3
 
 /// One fused step.
 fn step(core: TensorCore, format: Format, a: &[u16], b: &[u16], c: f32) -> f32 {
-    match sum(core, format, a, b, c) {
+    match sum(core, format, a, b, Number::accumulator(c)) {
         Sum::Done(d) => d,
         Sum::Exact(units, exponent) => truncate(units as f64, exponent),
     }
@@ -215,8 +219,7 @@ enum Sum {
 }
 
 /// One fused step before its rounding.
-fn sum(core: TensorCore, format: Format, a: &[u16], b: &[u16], c: f32) -> Sum {
-    let c = Number::accumulator(c);
+fn sum(core: TensorCore, format: Format, a: &[u16], b: &[u16], c: Number) -> Sum {
     let mut factors = [(c, c); MOST];
     for (place, (a, b)) in factors.iter_mut().zip(a.iter().zip(b)) {
         *place = (Number::factor(*a, format), Number::factor(*b, format));

@@ -25,18 +25,10 @@ pub fn m64k16(core: TensorCore, format: Format, a: &[[u16; 16]; ROWS], b: &[[u16
 /// As [`m64k16`].
 pub fn m64k16_f16(core: TensorCore, a: &[[u16; 16]; ROWS], b: &[[u16; 16]], d: &mut [u16]) {
     core.check();
-    if core.f16_rounding != half::F16Rounding::OfF32 {
-        for (a, d) in a.iter().zip(d.chunks_exact_mut(b.len())) {
-            for (b, d) in b.iter().zip(d) {
-                *d = half::k16(core, a, b, *d);
-            }
+    for (a, d) in a.iter().zip(d.chunks_exact_mut(b.len())) {
+        for (b, d) in b.iter().zip(d) {
+            *d = half::k16(core, a, b, *d);
         }
-        return;
-    }
-    let mut wide: Vec<f32> = d.iter().map(|&d| half::to_f32(d)).collect();
-    vector::product(core, Format::F16, a, b, &mut wide);
-    for (d, wide) in d.iter_mut().zip(wide) {
-        *d = half::of_f32(wide, core.f16_rounding);
     }
 }
 
