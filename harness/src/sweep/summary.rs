@@ -51,9 +51,15 @@ impl Winner<'_> {
     }
 }
 
-/// The passed record with the least figure.
+/// The passed record with the least figure of those that contend.
 pub fn winner<'r>(records: impl Iterator<Item = &'r Record> + Clone) -> Option<Winner<'r>> {
-    let all = || records.clone().filter_map(|r| Some((r, figure(r)?)));
+    let some = records.clone().any(|r| r.contends() && figure(r).is_some());
+    let all = || {
+        records
+            .clone()
+            .filter(|r| !some || r.contends())
+            .filter_map(|r| Some((r, figure(r)?)))
+    };
     let (record, figure) = all().min_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
     let tied = all()
         .filter(|(r, f)| r.config != record.config && f.1 <= figure.2 && figure.1 <= f.2)

@@ -70,8 +70,8 @@ impl Agreed {
     }
 }
 
-/// Median, p20 and p80 by config.
-type Figures<'r> = BTreeMap<&'r str, (f64, f64, f64)>;
+/// Median, p20 and p80 by config, and whether it contends.
+type Figures<'r> = BTreeMap<&'r str, (f64, f64, f64, bool)>;
 
 /// Compares the winners of two sets of records: measured times whose bytes held, of each config the latest. A mode that admits
 /// all the same configs as the strict one of a case is not a case of its own.
@@ -112,7 +112,9 @@ pub fn agree(a: &[Record], b: &[Record]) -> Agreed {
 }
 
 fn winner<'r>(figures: &Figures<'r>) -> Option<&'r str> {
-    let least = figures.iter().min_by(|a, b| a.1.0.total_cmp(&b.1.0));
+    let some = figures.values().any(|f| f.3);
+    let rivals = figures.iter().filter(|(_, f)| f.3 || !some);
+    let least = rivals.min_by(|a, b| a.1.0.total_cmp(&b.1.0));
     least.map(|(config, _)| *config)
 }
 
@@ -141,7 +143,7 @@ fn figures(records: &[Record]) -> BTreeMap<WinnerKey, Figures<'_>> {
             cases
                 .entry(key)
                 .or_default()
-                .insert(config, (t.median_us, t.p20_us, t.p80_us));
+                .insert(config, (t.median_us, t.p20_us, t.p80_us, r.contends()));
         }
     }
     // Fast cases without a config of another order say nothing that the strict ones do not.

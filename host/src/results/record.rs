@@ -285,6 +285,12 @@ impl Record {
                 .as_ref()
                 .is_some_and(|c| c.held(&self.order) && !c.against.is_empty())
     }
+
+    /// Whether it may win its case: of the last round of its run, or of a record that does not say. Times of an earlier round were taken at
+    /// other clocks, and must not be ranked with those of the last.
+    pub fn contends(&self) -> bool {
+        !matches!(self.place, Some(Place::Behind | Place::Dropped))
+    }
 }
 
 fn is_zero(count: &u32) -> bool {

@@ -5,7 +5,7 @@
 //!    ([`CurrentHash`]). Of several records of one config and shape that say whether its bytes hold, the latest counts, and
 //!    only if they did: a config that was right once and is wrong now wins nothing.
 //! 2. A bucket is judged at the largest token count any of its records has, so that all its configs are judged at the same.
-//! 3. The least median wins. Configs whose interval p20..p80 overlaps the winner's are a tie; of those the one that
+//! 3. Records that were behind in their own run do not compete where others did ([`Record::contends`]). The least median wins. Configs whose interval p20..p80 overlaps the winner's are a tie; of those the one that
 //!    [`TuneRules::preference`] puts first is taken, then the first id.
 //! 4. strict: the same among configs in the canonical order.
 //!
@@ -262,7 +262,10 @@ fn entry(key: &ShapeKey, records: &[&Record], rules: &TuneRules) -> Option<Tuned
 }
 
 fn best<'r>(records: impl Iterator<Item = &'r &'r Record>, rules: &TuneRules) -> Option<Winner> {
-    let runs: Vec<_> = records.filter_map(|r| figures(r).map(|f| (*r, f))).collect();
+    let mut runs: Vec<_> = records.filter_map(|r| figures(r).map(|f| (*r, f))).collect();
+    if runs.iter().any(|(r, _)| r.contends()) {
+        runs.retain(|(r, _)| r.contends());
+    }
     let (_, least) = runs.iter().min_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
     let overlaps = |f: &(f64, f64, f64)| f.1 <= least.2 && least.1 <= f.2;
     let mut tied: Vec<_> = runs.iter().filter(|(_, f)| overlaps(f)).collect();

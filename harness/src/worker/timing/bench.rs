@@ -73,7 +73,7 @@ impl What<'_> {
 }
 
 /// The rounds whose samples a candidate has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Of all.
     Short,

@@ -127,9 +127,15 @@ fn is_canonical(c: &Candidate) -> bool {
     matches!(c.what, What::Config(config) if config.order == Order::Canonical)
 }
 
-/// The place of one of `kept` among those that its mode admits.
+/// The place of one of `kept` among those that its mode admits. Those of the last round are ranked among themselves: the clocks may
+/// have changed since the one before.
 fn place(c: &Candidate, kept: &[Candidate]) -> Place {
-    let rivals = kept.iter().filter(|other| !is_canonical(c) || is_canonical(other));
+    let admitted = || kept.iter().filter(|other| !is_canonical(c) || is_canonical(other));
+    let last = admitted().map(|other| other.stage).max();
+    if Some(c.stage) < last {
+        return Place::Behind;
+    }
+    let rivals = admitted().filter(|other| Some(other.stage) == last);
     let figures = rivals.filter_map(|other| Times::from_samples(&other.samples));
     let winner = figures.min_by(|a, b| a.median_us.total_cmp(&b.median_us));
     match (winner, Times::from_samples(&c.samples)) {

@@ -45,6 +45,27 @@ fn overlapping_intervals_are_a_tie_and_the_simpler_config_wins_it() {
     assert_eq!(only(&t).fast.config, "z");
 }
 
+/// Times of an earlier round were taken at other clocks: less is no win.
+#[test]
+fn what_was_behind_in_its_own_run_does_not_win() {
+    let placed = |config: &str, us: f64, place: Place| {
+        let mut r = run(config, us, 0.1);
+        r.place = Some(place);
+        r
+    };
+    let runs = [
+        placed("main", 9.0, Place::Behind),
+        placed("final", 10.0, Place::Winner),
+        placed("far", 8.0, Place::Dropped),
+    ];
+    assert_eq!(only(&table(&runs)).fast.config, "final");
+    assert!(only(&table(&runs)).fast.tied.is_empty());
+    // Where nobody says more, the least median wins as ever.
+    assert_eq!(only(&table(&runs[..1])).fast.config, "main");
+    let old = run("old", 9.5, 0.1);
+    assert_eq!(only(&table(&[old, runs[1].clone()])).fast.config, "old");
+}
+
 #[test]
 fn strict_takes_only_the_canonical_order() {
     let mut split = run("split", 5.0, 0.1);
