@@ -52,7 +52,8 @@ fn means(rows: &[Ratio]) -> String {
 /// A row a shape, a column a token count.
 fn by_shape(rows: &[Ratio]) -> String {
     let counts: BTreeSet<u32> = rows.iter().map(|r| r.n_tok).collect();
-    let mut shapes: BTreeMap<(&str, &BTreeMap<String, u64>), BTreeMap<u32, f64>> = BTreeMap::new();
+    type Shape<'r> = (&'r str, &'r BTreeMap<String, u64>);
+    let mut shapes: BTreeMap<Shape, BTreeMap<u32, f64>> = BTreeMap::new();
     for r in rows {
         shapes.entry((&r.op, &r.dims)).or_default().insert(r.n_tok, r.ratio);
     }

@@ -27,15 +27,17 @@ fn a_peer_is_recorded_and_wins_nothing() {
     assert_eq!(good.contradiction(), None);
     assert!(!good.bytes_held());
     let line = serde_json::to_string(&good).unwrap();
-    assert_eq!(parse_records((line + "\n").as_bytes()).records, [good.clone()]);
+    assert_eq!(parse_records((line + "\n").as_bytes()).records, [peer()]);
     let config = run("a", 10.0, 1.0);
     let table = TunedTable::from_records("NVIDIA H200", &[good.clone(), config.clone()], &TuneRules::measured());
     assert_eq!(table.entries[0].fast.config, "a");
     assert!(table.entries[0].fast.tied.is_empty());
     // Nor is it compared as a config, nor does it take part in an agreement.
-    assert!(compare(&[good.clone()], &[good.clone()]).rows.is_empty());
-    assert!(agree(&[good.clone()], &[good.clone()]).rows.is_empty());
-    let edits: [(fn(&mut Record), &str); 4] = [
+    let alone = [peer()];
+    assert!(compare(&alone, &alone).rows.is_empty());
+    assert!(agree(&alone, &alone).rows.is_empty());
+    type Edit = fn(&mut Record);
+    let edits: [(Edit, &str); 4] = [
         (|r| r.peer = None, "without the peer"),
         (|r| r.kind = Kind::Measured, "a peer and a config"),
         (|r| r.times = None, "ran without times"),
