@@ -224,7 +224,7 @@ impl Block {
             cta.begin(idx, self.checks, fits);
         }
         self.idx = self.ctas[0].idx;
-        self.cluster.begin(self.threads);
+        self.cluster.begin();
         (self.exited, self.aborting, self.error, self.progress, self.idle_rounds) = (0, false, None, false, 0);
         self.cur_warp = 0;
         self.ready_warps = u64::MAX >> (64 - self.warps);
@@ -301,7 +301,9 @@ impl Block {
                 return self.record(t, loc, fault);
             }
         }
-        self.leave_cluster(t);
+        if self.cluster.arrived > 0 {
+            self.leave_cluster(t);
+        }
         let me = self.lanes[t].idx;
         if let Some(g) = self.warp[w].groups.iter().find(|g| g.open && g.mask & bit != 0) {
             let (waiter, loc) = (w * 32 + g.arrived.trailing_zeros() as usize, g.loc);

@@ -55,17 +55,17 @@ impl Cta {
 #[derive(Default)]
 pub(crate) struct ClusterBarrier {
     phase: u64,
-    /// Threads that have neither arrived in this phase nor ended.
-    missing: usize,
-    arrived: usize,
+    /// Threads that have arrived in this phase, and those of them that have ended since.
+    pub arrived: usize,
+    gone: usize,
     joined: Know,
     done: Know,
     waiting: Vec<usize>,
 }
 
 impl ClusterBarrier {
-    pub(crate) fn begin(&mut self, threads: usize) {
-        (self.phase, self.missing, self.arrived) = (0, threads, 0);
+    pub(crate) fn begin(&mut self) {
+        (self.phase, self.arrived, self.gone) = (0, 0, 0);
         self.joined.clear();
         self.done.clear();
         self.waiting.clear();
@@ -95,7 +95,6 @@ impl Block {
             self.clocks.release(t, exist, &mut self.cluster.joined);
         }
         self.cluster.arrived += 1;
-        self.cluster.missing -= 1;
         self.perhaps_all_arrived();
         Ok(())
     }
@@ -118,23 +117,25 @@ impl Block {
         Ok(false)
     }
 
-    /// Thread `t` has ended: nobody waits for it.
+    /// Thread `t` has ended while threads have arrived at the cluster's barrier: nobody waits for it.
     pub(crate) fn leave_cluster(&mut self, t: usize) {
-        if self.cluster.arrived == 0 {
-            self.cluster.missing -= 1;
-        } else if self.asides[t].arrived != Some(self.cluster.phase) {
-            self.cluster.missing -= 1;
-            self.perhaps_all_arrived();
+        if self.asides[t].arrived == Some(self.cluster.phase) {
+            self.cluster.gone += 1;
         }
+        self.perhaps_all_arrived();
+    }
+
+    /// Threads that have neither arrived at the cluster's barrier nor ended.
+    fn absent(&self) -> usize {
+        self.threads - self.exited - (self.cluster.arrived - self.cluster.gone)
     }
 
     fn perhaps_all_arrived(&mut self) {
-        if self.cluster.missing > 0 || self.cluster.arrived == 0 {
+        if self.absent() > 0 {
             return;
         }
         let barrier = &mut self.cluster;
-        (barrier.phase, barrier.arrived) = (barrier.phase + 1, 0);
-        barrier.missing = self.threads - self.exited;
+        (barrier.phase, barrier.arrived, barrier.gone) = (barrier.phase + 1, 0, 0);
         barrier.done.join(&barrier.joined);
         barrier.joined.clear();
         self.stats.barriers += 1;
@@ -156,7 +157,8 @@ impl Block {
         let other = (0..self.lanes.len()).find(|o| elsewhere(o) && self.asides[*o].arrived != Some(here));
         let mut message = format!(
             "{} threads reached the cluster's barrier, {} did not",
-            self.cluster.arrived, self.cluster.missing
+            self.cluster.arrived,
+            self.absent()
         );
         if let Some(o) = other {
             message += &format!("; {}", self.whereabouts(o));
