@@ -19,10 +19,13 @@ pub struct Standing {
     pub patience: Patience,
 }
 
+/// The peers there are, and why the others are not there.
+type Opened = (Vec<Box<dyn Peer>>, Vec<PeerError>);
+
 /// The peers, opened when they are first wanted.
 #[derive(Default)]
 pub struct Peers {
-    opened: OnceCell<(Vec<Box<dyn Peer>>, Vec<PeerError>)>,
+    opened: OnceCell<Opened>,
 }
 
 impl Peers {
@@ -30,7 +33,7 @@ impl Peers {
     ///
     /// # Errors
     /// The parent is gone.
-    pub fn get(&self, device: &Device, emit: Emit) -> Result<&(Vec<Box<dyn Peer>>, Vec<PeerError>)> {
+    pub fn get(&self, device: &Device, emit: Emit) -> Result<&Opened> {
         if self.opened.get().is_none() {
             // A library that crashes in its start is a peer's crash.
             emit(Event::Start {

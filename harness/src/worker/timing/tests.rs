@@ -77,7 +77,6 @@ impl Prepared for Copier {
 }
 
 /// A peer that copies its answer as the operation does, with three algorithms: one fails, one is slow, one is as it should be.
-/// `wrong`: its bytes are.
 struct Friend {
     device: Device,
     answer: Buffer,
@@ -85,7 +84,7 @@ struct Friend {
 }
 
 impl Friend {
-    fn new(device: &Device, answer: &[u8; 8]) -> Box<dyn Peer> {
+    fn boxed(device: &Device, answer: &[u8; 8]) -> Box<dyn Peer> {
         let buffer = device.alloc(8, "the peer's answer").unwrap();
         buffer.upload(answer).unwrap();
         Box::new(Friend {
@@ -157,7 +156,7 @@ fn heard(configs: &[&str], peer: Option<&[u8; 8]>, cold: bool) -> Vec<Event> {
         .collect();
     let mut copier = Copier::new(3);
     let device = copier.device.clone();
-    let peers: Vec<Box<dyn Peer>> = peer.iter().map(|answer| Friend::new(&device, answer)).collect();
+    let peers: Vec<Box<dyn Peer>> = peer.iter().map(|answer| Friend::boxed(&device, answer)).collect();
     let stream = device.stream().unwrap();
     let against = vec![(Expected::CpuReference, Want::Whole(RIGHT.to_vec()))];
     let mut events = Vec::new();
