@@ -82,3 +82,50 @@ fn lists_and_plans_have_it() {
     assert_eq!(run(&["plan", "silu_mul", "--shape", "n=0"]).status.code(), Some(2));
     assert!(stdout(&run(&["plan", "silu_mul"]), 0).contains("qwen3-8b/ffn_act"));
 }
+
+/// `gemm_f16` is gemm with cases of f16 alone; what those have not reached is said.
+#[test]
+fn verify_of_one_dtype_says_which_configs_it_has_not_reached() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let json = dir.path().join("v.json");
+    let path = json.to_str().expect("a plain path");
+    let args = ["verify", "gemm_f16", "--device", "simt", "--cases", "8", "--json", path];
+    let text = stdout(&run(&args), 0);
+    let found = report(&json);
+    assert_eq!(found["configs"]["gemm plain"]["byte_equal"], 8, "{found}");
+    let unreached = found["unreached"].as_array().expect("a list");
+    assert!(!unreached.is_empty(), "eight small cases do not reach every config");
+    for name in unreached {
+        let name = name.as_str().expect("a name");
+        assert!(
+            text.contains(name) && found["configs"][name].is_null(),
+            "{name}: {text}"
+        );
+    }
+    assert!(text.contains("no case reached: gemm "), "{text}");
+}
+
+/// Faults of a tuned config are found in whole, from a graph, and in a part that another config runs.
+#[test]
+#[cfg(debug_assertions)]
+fn verify_finds_faults_of_a_tuned_config() {
+    let config = "t16_n32_k128_s9_w2";
+    let args = ["verify", "gemm_bf16", config, "--device", "simt", "--cases", "24"];
+    let line = |plant: &str, code: i32, name: &str| {
+        let text = stdout(&run_planted(plant, &args), code);
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("{name}: {text}")).to_string()
+    };
+    // The last two columns: wrong, failed.
+    let wrong = |line: &str| line.split_whitespace().rev().nth(1).and_then(|n| n.parse::<u64>().ok());
+    let whole = line(&format!("flip:{config}"), 1, &format!("gemm {config} "));
+    assert!(wrong(&whole).is_some_and(|n| n > 3), "{whole}");
+    let part = line(
+        &format!("alone:{config}"),
+        1,
+        &format!("gemm {config}, part by another config"),
+    );
+    assert!(wrong(&part).is_some_and(|n| n > 0), "{part}");
+    let replay = line("", 0, &format!("gemm {config}, graph replay"));
+    assert_eq!(wrong(&replay), Some(0), "{replay}");
+}

@@ -78,7 +78,8 @@ impl<T: Kernels> Call for GemmCall<T> {
             Family::Hopper(entry) => self.hopper(device, stream, entry),
             Family::Skinny(entry) => {
                 let dims = LaunchDims::new(entry.config.grid(self.m, self.n), entry.config.threads)
-                    .shared(entry.config.shared_bytes());
+                    .shared(entry.config.shared_bytes())
+                    .dependent();
                 Ok(device.launch(stream, &T::skinny(entry), dims, self.args())?)
             }
         }
