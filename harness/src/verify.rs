@@ -145,7 +145,7 @@ fn choose(globs: &[String]) -> Result<Vec<Chosen>> {
     for pattern in globs {
         let one = Globs::new(std::slice::from_ref(pattern))?;
         let named = |op: &&dyn Operation| one.any(&[op.name()]) || !dtypes(*op, &one).is_empty();
-        if ops.iter().any(|op| named(&*op)) {
+        if ops.iter().any(named) {
             for_ops.push(one);
         } else if ops.iter().any(|op| op.configs().iter().any(|c| one.any(&[&c.id]))) {
             for_configs.push(pattern.clone());
