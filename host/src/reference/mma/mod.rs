@@ -49,7 +49,7 @@ const NAN: f32 = f32::from_bits(0x7FFF_FFFF);
 const LEAST: i32 = -133;
 
 /// The least E where the accumulator is an f16.
-const LEAST_F16: i32 = -14;
+const LEAST_F16: i32 = -21;
 
 /// A factor as the tensor core sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -80,7 +80,7 @@ impl TensorCore {
         exponent_floor: -133,
         zero_products: ZeroProducts::Dropped,
         zero_sum: ZeroSum::Positive,
-        f16_exponent_floor: -14,
+        f16_exponent_floor: -21,
         f16_rounding: F16Rounding::OfSumWithoutNegativeZero,
     };
 
