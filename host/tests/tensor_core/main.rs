@@ -6,6 +6,7 @@
 mod answers;
 mod corners;
 mod floor;
+mod warpgroups;
 
 use half::{bf16, f16};
 use host::reference::mma::{self, Arch, Factor};

@@ -5,6 +5,7 @@ mod corners;
 mod device;
 mod group;
 mod model;
+mod questions;
 mod report;
 
 use std::collections::BTreeMap;
