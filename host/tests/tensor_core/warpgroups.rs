@@ -254,7 +254,10 @@ fn a_wrong_bit_among_saved_warpgroup_answers_is_found() {
     }
 }
 
-/// Corners of accumulators of f16, as an H200 answered them: factors from k = 0 on, c, and the answer.
+/// A question, factors from k = 0 on, c, and what an H200 answered.
+type Corner = (&'static str, Vec<(f64, f64)>, u16, u16);
+
+/// Corners of accumulators of f16.
 #[test]
 fn corners_of_f16_accumulators() {
     let p = |n: i32| 2f64.powi(n);
@@ -262,7 +265,7 @@ fn corners_of_f16_accumulators() {
     let power = |n: i32| (p(n / 2), p(n - n / 2));
     let minus = |n: i32| (-p(n / 2), p(n - n / 2));
     let (one, most) = ((1.0, 1.0), (65504.0, 1.0));
-    let corners: [(&str, Vec<(f64, f64)>, u16, u16); 19] = [
+    let corners: [Corner; 19] = [
         ("1 + 2^-11, a tie", vec![one, power(-11)], 0, 0x3C00),
         ("1 + 2^-10 + 2^-11, a tie", vec![one, power(-10), power(-11)], 0, 0x3C02),
         (

@@ -42,9 +42,9 @@ impl Layout {
     #[inline(always)]
     pub const fn place(self, rows: u32, steps: u32, row: u32, piece: u32) -> u32 {
         match self {
-            Layout::B128 => row * 128 + 16 * (piece ^ row % 8),
-            Layout::B64 => row * 64 + 16 * (piece ^ row / 2 % 4),
-            Layout::B32 => row * 32 + 16 * (piece ^ row / 4 % 2),
+            Layout::B128 => row * 128 + 16 * (piece ^ (row % 8)),
+            Layout::B64 => row * 64 + 16 * (piece ^ (row / 2 % 4)),
+            Layout::B32 => row * 32 + 16 * (piece ^ (row / 4 % 2)),
             Layout::RowsFirst => row / 8 * (256 * steps) + piece * 128 + row % 8 * 16,
             Layout::KFirst => piece * (16 * rows) + row * 16,
         }

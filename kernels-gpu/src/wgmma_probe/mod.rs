@@ -270,9 +270,11 @@ unsafe fn no_sync(_: Block<u32>, _: *mut u32) {}
 /// `product` of the block's N, with as many registers each; the group decides where A is from.
 macro_rules! by_columns {
     ($block:ident, $format:ty, $t:ty, $registers:literal, $($columns:literal $count:literal)*) => {
-        // SAFETY: the kernel's promise.
         match $block.group.columns {
-            $($columns => unsafe { product::<$format, $t, $count, $registers>($block) },)*
+            $($columns => {
+                // SAFETY: the kernel's promise.
+                unsafe { product::<$format, $t, $count, $registers>($block) }
+            })*
             _ => {}
         }
     };

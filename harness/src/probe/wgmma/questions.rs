@@ -167,6 +167,9 @@ fn chains() -> Vec<Question> {
     ]
 }
 
+/// A topic, or that of the row before; the addends in words; factors; c.
+type Row = (&'static str, &'static str, Vec<(u16, u16)>, u32);
+
 /// Accumulators of f16: how sums are rounded, and where they end.
 fn half_accumulators() -> Vec<Question> {
     // Products that are this power of two.
@@ -174,7 +177,7 @@ fn half_accumulators() -> Vec<Question> {
     let minus = |(a, b): (u16, u16)| (a ^ 0x8000, b);
     let one = (h(1.0), h(1.0));
     let most = (h(65504.0), h(1.0));
-    let rows: Vec<(&'static str, &str, Vec<(u16, u16)>, u32)> = vec![
+    let rows: Vec<Row> = vec![
         ("f16: rounding", "1 + 2^-11 (a tie)", vec![one, power(-11)], 0),
         (
             "",
