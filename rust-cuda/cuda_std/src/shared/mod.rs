@@ -8,8 +8,7 @@ mod copy;
 mod matrix;
 
 pub use copy::{copy_async_commit, copy_async_wait, copy_async4, copy_async8, copy_async16, copy_async16_zfill};
-pub use matrix::{ldmatrix_x1, ldmatrix_x1_trans, ldmatrix_x2, ldmatrix_x2_trans, ldmatrix_x4, ldmatrix_x4_trans};
-pub use matrix::{stmatrix_x1, stmatrix_x1_trans, stmatrix_x2, stmatrix_x2_trans, stmatrix_x4, stmatrix_x4_trans};
+pub use matrix::*;
 
 use crate::mem::Word;
 use core::marker::PhantomData;
