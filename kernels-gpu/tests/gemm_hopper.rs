@@ -82,7 +82,7 @@ fn launch<A: KernelArgs>(
 
 fn check(entry: &Entry, [m, n, k]: [u32; 3], schedule: Schedule) {
     let c = &entry.config;
-    let value = |i: usize| bf16::from_f32(((i * 2_654_435_761 >> 7) % 2001) as f32 / 500.0 - 2.0).to_bits();
+    let value = |i: usize| bf16::from_f32((((i * 2_654_435_761) >> 7) % 2001) as f32 / 500.0 - 2.0).to_bits();
     let (a, w) = (
         Tensor::new((m * k) as usize, value),
         Tensor::new((n * k) as usize, |i| value(i + 77)),

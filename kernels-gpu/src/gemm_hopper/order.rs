@@ -16,7 +16,7 @@ pub struct Place {
 }
 
 /// The block's tiles. A cluster's tiles lie side by side along the side that it does not share; clusters' tiles are numbered in
-/// groups of [`GROUP`] along P, down a group first, so that what runs at a time needs few rows of both sides and L2 has them.
+/// groups of `GROUP` along P, down a group first, so that what runs at a time needs few rows of both sides and L2 has them.
 #[derive(Clone, Copy)]
 pub struct Order {
     /// Rows of a tile.
