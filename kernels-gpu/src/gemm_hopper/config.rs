@@ -86,6 +86,9 @@ impl Config {
         if m == 0 || n == 0 || k == 0 {
             return Err(format!("m = {m}, n = {n}, k = {k}: nothing to do"));
         }
+        if m >= 1 << 31 || n >= 1 << 31 || k >= 1 << 31 {
+            return Err(format!("m = {m}, n = {n}, k = {k}: tensor copies count to 2^31"));
+        }
         if u64::from(m.div_ceil(bm)) * u64::from(n.div_ceil(bn)) >= 1 << 31 {
             return Err(format!("m = {m}, n = {n}: 2^31 tiles or more"));
         }

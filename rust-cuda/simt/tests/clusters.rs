@@ -2,30 +2,13 @@
 
 mod common;
 
-use simt::{ErrorKind, Launch, LaunchStats, Schedule, SimError, ctx};
+use common::everywhere;
+use simt::{ErrorKind, Launch, LaunchStats, SimError, ctx};
 
 fn clusters(grid: u32, cluster: u32, threads: u32) -> Launch<'static> {
     Launch {
         cluster,
         ..common::blocks(grid, threads, 2048)
-    }
-}
-
-/// Runs in order and under seeds, with checks and without.
-#[track_caller]
-fn everywhere(launch: Launch<'_>, body: &(dyn Fn() + Sync)) {
-    for checks in [true, false] {
-        launch.run(body).unwrap();
-        for seed in 0..30 {
-            let schedule = Schedule::Seeded(seed);
-            let result = Launch {
-                schedule,
-                checks,
-                ..launch
-            }
-            .run(body);
-            assert!(result.is_ok(), "seed {seed}: {}", result.unwrap_err());
-        }
     }
 }
 

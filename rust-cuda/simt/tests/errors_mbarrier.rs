@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::one_block;
+use common::{barriers, first_lane, one_block, tid, warp};
 use simt::{ErrorKind, LaunchStats, SimError, ctx};
 
 const SHARED: u32 = 4096;
@@ -15,29 +15,6 @@ fn bad(result: Result<LaunchStats, SimError>, kind: ErrorKind, marker: &str) -> 
 
 fn run(threads: u32, body: &(dyn Fn() + Sync)) -> Result<LaunchStats, SimError> {
     one_block(threads, SHARED).run(body)
-}
-
-fn tid() -> u32 {
-    ctx::thread_idx().x
-}
-
-fn warp() -> u32 {
-    ctx::warp_id()
-}
-
-fn first_lane() -> bool {
-    ctx::lane_id() == 0
-}
-
-/// Thread 0 makes barriers at 0, 8, ... of these counts; all meet.
-fn barriers(counts: &[u32]) {
-    if tid() == 0 {
-        for (i, &count) in counts.iter().enumerate() {
-            ctx::mbarrier_init(8 * i as u32, count);
-        }
-        ctx::fence_mbarrier_init();
-    }
-    ctx::sync_threads();
 }
 
 #[test]

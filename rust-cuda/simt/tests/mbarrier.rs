@@ -2,28 +2,15 @@
 
 mod common;
 
-use common::{Mem, one_block};
+use common::{Mem, barriers, first_lane, one_block, tid, warp};
 use simt::{ErrorKind, Launch, LaunchStats, Schedule, SimError, ctx};
 
 const SHARED: u32 = 4096;
 
-/// Runs in order and under seeds, with checks and without.
+/// Everywhere on one block.
 #[track_caller]
 fn everywhere(threads: u32, body: &(dyn Fn() + Sync)) {
-    let launch = one_block(threads, SHARED);
-    for checks in [true, false] {
-        Launch { checks, ..launch }.run(body).unwrap();
-        for seed in 0..30 {
-            let schedule = Schedule::Seeded(seed);
-            let result = Launch {
-                schedule,
-                checks,
-                ..launch
-            }
-            .run(body);
-            assert!(result.is_ok(), "seed {seed}: {}", result.unwrap_err());
-        }
-    }
+    common::everywhere(one_block(threads, SHARED), body);
 }
 
 #[track_caller]
@@ -33,29 +20,6 @@ fn bad(result: Result<LaunchStats, SimError>, kind: ErrorKind, marker: &str) -> 
 
 fn run(threads: u32, body: &(dyn Fn() + Sync)) -> Result<LaunchStats, SimError> {
     one_block(threads, SHARED).run(body)
-}
-
-fn tid() -> u32 {
-    ctx::thread_idx().x
-}
-
-fn warp() -> u32 {
-    ctx::warp_id()
-}
-
-fn first_lane() -> bool {
-    ctx::lane_id() == 0
-}
-
-/// Thread 0 makes barriers at 0, 8, ... of these counts; all meet.
-fn barriers(counts: &[u32]) {
-    if tid() == 0 {
-        for (i, &count) in counts.iter().enumerate() {
-            ctx::mbarrier_init(8 * i as u32, count);
-        }
-        ctx::fence_mbarrier_init();
-    }
-    ctx::sync_threads();
 }
 
 const DATA: u32 = 1024;

@@ -7,9 +7,8 @@ use std::ptr;
 use libcuda::Library;
 
 use super::super::PeerError;
+use super::status::{Status, check};
 
-/// `cublasStatus_t`.
-type Status = c_int;
 /// Any of the library's opaque pointers.
 type Handle = *mut c_void;
 
@@ -391,20 +390,4 @@ fn set<T>(
     check(call, unsafe {
         function(object, attribute, ptr::from_ref(value).cast(), size_of::<T>())
     })
-}
-
-fn check(call: &'static str, status: Status) -> Result<(), PeerError> {
-    let words = match status {
-        0 => return Ok(()),
-        1 => "CUBLAS_STATUS_NOT_INITIALIZED",
-        3 => "CUBLAS_STATUS_ALLOC_FAILED",
-        7 => "CUBLAS_STATUS_INVALID_VALUE",
-        8 => "CUBLAS_STATUS_ARCH_MISMATCH",
-        13 => "CUBLAS_STATUS_EXECUTION_FAILED",
-        14 => "CUBLAS_STATUS_INTERNAL_ERROR",
-        15 => "CUBLAS_STATUS_NOT_SUPPORTED",
-        _ => "an unknown status",
-    };
-    let status = format!("{words} ({status})");
-    Err(PeerError::Call { call, status })
 }

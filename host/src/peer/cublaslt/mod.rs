@@ -9,6 +9,7 @@
 //! Constants and layouts are those of `cublasLt.h` (CUDA 12 and 13, which agree in all that is used here).
 
 mod api;
+mod status;
 
 use std::ffi::c_void;
 

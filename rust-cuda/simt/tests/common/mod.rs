@@ -1,7 +1,7 @@
 //! What the tests of the simulator share.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use simt::{ErrorKind, Launch, LaunchStats, Schedule, SimError, memory};
+use simt::{ErrorKind, Launch, LaunchStats, Schedule, SimError, ctx, memory};
 
 /// A launch of one block with all checks.
 pub fn one_block(threads: u32, shared_bytes: u32) -> Launch<'static> {
@@ -98,4 +98,48 @@ pub fn assert_error(
         error.location
     );
     error
+}
+
+/// Runs a launch in order and under seeds, with checks and without.
+#[track_caller]
+pub fn everywhere(launch: Launch<'_>, body: &(dyn Fn() + Sync)) {
+    for checks in [true, false] {
+        Launch { checks, ..launch }.run(body).unwrap();
+        for seed in 0..30 {
+            let schedule = Schedule::Seeded(seed);
+            let result = Launch {
+                schedule,
+                checks,
+                ..launch
+            }
+            .run(body);
+            assert!(result.is_ok(), "seed {seed}: {}", result.unwrap_err());
+        }
+    }
+}
+
+/// The running thread's index in its block of one dimension.
+pub fn tid() -> u32 {
+    ctx::thread_idx().x
+}
+
+/// The running thread's warp.
+pub fn warp() -> u32 {
+    ctx::warp_id()
+}
+
+/// Whether the running thread is the first of its warp.
+pub fn first_lane() -> bool {
+    ctx::lane_id() == 0
+}
+
+/// Thread 0 makes barriers at 0, 8, ... of these counts; all meet.
+pub fn barriers(counts: &[u32]) {
+    if tid() == 0 {
+        for (i, &count) in counts.iter().enumerate() {
+            ctx::mbarrier_init(8 * i as u32, count);
+        }
+        ctx::fence_mbarrier_init();
+    }
+    ctx::sync_threads();
 }
