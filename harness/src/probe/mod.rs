@@ -213,21 +213,24 @@ struct Part {
     differing: Vec<usize>,
 }
 
-/// Compares a batch over all cores.
-fn check(args: &ProbeArgs, kind: Kind, first: u64, batch: &Batch, answers: &[Answer], report: &mut Report) {
-    let part = answers.len().div_ceil(cores()).max(1);
-    let parts: Vec<Part> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..answers.len())
-            .step_by(part)
-            .map(|from| {
-                let to = (from + part).min(answers.len());
-                scope.spawn(move || check_part(args, kind, first, batch, answers, from..to))
-            })
-            .collect();
+/// Does every task on a thread of its own; results in the tasks' order. A panic of one is the caller's.
+fn side_by_side<T: Send, R: Send>(tasks: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let workers: Vec<_> = tasks.map(|task| scope.spawn(move || work(task))).collect();
         workers
             .into_iter()
             .map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
+    })
+}
+
+/// Compares a batch over all cores.
+fn check(args: &ProbeArgs, kind: Kind, first: u64, batch: &Batch, answers: &[Answer], report: &mut Report) {
+    let part = answers.len().div_ceil(cores()).max(1);
+    let parts: Vec<Part> = side_by_side((0..answers.len()).step_by(part), |from| {
+        let to = (from + part).min(answers.len());
+        check_part(args, kind, first, batch, answers, from..to)
     });
     for part in parts {
         for (category, tally) in part.tallies {

@@ -1,6 +1,6 @@
 //! The table at a sweep's end: a line a case, with the winner of each mode and what strictness costs.
 
-use host::results::{Kind, Record, Status};
+use host::results::{Kind, Record, Status, contenders};
 
 use super::record::Context;
 use crate::cli::ModeArg;
@@ -52,16 +52,11 @@ impl Winner<'_> {
 }
 
 /// The passed record with the least figure of those that contend.
-pub fn winner<'r>(records: impl Iterator<Item = &'r Record> + Clone) -> Option<Winner<'r>> {
-    let some = records.clone().any(|r| r.contends() && figure(r).is_some());
-    let all = || {
-        records
-            .clone()
-            .filter(|r| !some || r.contends())
-            .filter_map(|r| Some((r, figure(r)?)))
-    };
-    let (record, figure) = all().min_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
-    let tied = all()
+pub fn winner<'r>(records: impl Iterator<Item = &'r Record>) -> Option<Winner<'r>> {
+    let all = contenders(records.filter_map(|r| Some((r, figure(r)?))), |(r, _)| r.contends());
+    let &(record, figure) = all.iter().min_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
+    let tied = all
+        .iter()
         .filter(|(r, f)| r.config != record.config && f.1 <= figure.2 && figure.1 <= f.2)
         .count();
     Some(Winner { record, figure, tied })

@@ -1,7 +1,7 @@
 //! Whether two sweeps of the same cases name the same winners: the measure of the measuring.
 
 use super::record::{Kind, Mode, Record};
-use super::tuned::CANONICAL;
+use super::tuned::{CANONICAL, contenders};
 use std::collections::BTreeMap;
 
 /// A case and the mode whose winner is meant.
@@ -112,9 +112,8 @@ pub fn agree(a: &[Record], b: &[Record]) -> Agreed {
 }
 
 fn winner<'r>(figures: &Figures<'r>) -> Option<&'r str> {
-    let some = figures.values().any(|f| f.3);
-    let rivals = figures.iter().filter(|(_, f)| f.3 || !some);
-    let least = rivals.min_by(|a, b| a.1.0.total_cmp(&b.1.0));
+    let rivals = contenders(figures.iter(), |(_, f)| f.3);
+    let least = rivals.into_iter().min_by(|a, b| a.1.0.total_cmp(&b.1.0));
     least.map(|(config, _)| *config)
 }
 

@@ -30,5 +30,7 @@ pub use record::{
     BytesCheck, CaseShape, DeviceRecord, FirstBad, Kind, Mode, ModelCost, Record, SCHEMA, Status, Toolchain, slug,
     timestamp,
 };
-pub use tuned::{CANONICAL, Choice, CurrentHash, TuneRules, TunedEntry, TunedTable, Winner, stale, token_bucket};
+pub use tuned::{
+    CANONICAL, Choice, CurrentHash, TuneRules, TunedEntry, TunedTable, Winner, contenders, stale, token_bucket,
+};
 pub use tuned_file::TunedError;

@@ -261,11 +261,19 @@ fn entry(key: &ShapeKey, records: &[&Record], rules: &TuneRules) -> Option<Tuned
     })
 }
 
-fn best<'r>(records: impl Iterator<Item = &'r &'r Record>, rules: &TuneRules) -> Option<Winner> {
-    let mut runs: Vec<_> = records.filter_map(|r| figures(r).map(|f| (*r, f))).collect();
-    if runs.iter().any(|(r, _)| r.contends()) {
-        runs.retain(|(r, _)| r.contends());
+/// Those that contend ([`Record::contends`]), or all where none does.
+pub fn contenders<T>(runs: impl Iterator<Item = T>, contends: impl Fn(&T) -> bool) -> Vec<T> {
+    let mut runs: Vec<T> = runs.collect();
+    if runs.iter().any(&contends) {
+        runs.retain(contends);
     }
+    runs
+}
+
+fn best<'r>(records: impl Iterator<Item = &'r &'r Record>, rules: &TuneRules) -> Option<Winner> {
+    let runs = contenders(records.filter_map(|r| figures(r).map(|f| (*r, f))), |(r, _)| {
+        r.contends()
+    });
     let (_, least) = runs.iter().min_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
     let overlaps = |f: &(f64, f64, f64)| f.1 <= least.2 && least.1 <= f.2;
     let mut tied: Vec<_> = runs.iter().filter(|(_, f)| overlaps(f)).collect();

@@ -16,7 +16,7 @@ use anyhow::Result;
 use host::device::Device;
 use simt::tensor::TensorCore;
 
-use super::{ProbeArgs, TRIED, Types, cores, write};
+use super::{ProbeArgs, TRIED, Types, cores, side_by_side, write};
 use crate::exit::Exit;
 use crate::sweep::progress;
 use device::{Answers, Runner};
@@ -158,14 +158,8 @@ struct Part {
 fn check(args: &ProbeArgs, ty: Type, first: u64, batch: &Batch, answers: &Answers, report: &mut Report) {
     // Small parts, by turns: the sizes of groups differ.
     let cores = cores();
-    let parts: Vec<Part> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores)
-            .map(|core| scope.spawn(move || check_part(args, ty, first, batch, answers, core, cores)))
-            .collect();
-        workers
-            .into_iter()
-            .map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+    let parts: Vec<Part> = side_by_side(0..cores, |core| {
+        check_part(args, ty, first, batch, answers, core, cores)
     });
     for part in parts {
         for (key, counts) in part.counts {
